@@ -1,0 +1,122 @@
+// Stream sockets: a server that listens at an address, and clients that connect
+// to it. socket(7), listen(2), connect(2)
+#ifndef SOCKET_SOCKET_H_
+#define SOCKET_SOCKET_H_
+
+#include "address.h"
+
+namespace ipc {
+
+// The server's: listens at an address. A path is locked by a file PATH.lock,
+// and both are removed when this goes. Does not block.
+class Listener {
+ public:
+  // Throws EBUSY or EADDRINUSE where a server lives, EEXIST as HasSocket.
+  explicit Listener(const Address& address) {
+    const std::string& name = address.name;
+    if (address.IsUnix()) TakePath(address);
+    fd_ = address.Socket();
+    // Or a port would stay in use for a minute after its server's end.
+    const int on = 1;
+    posix::Check("setsockopt", name, ::setsockopt, fd(), SOL_SOCKET,
+                 SO_REUSEADDR, &on, socklen_t{sizeof(on)});
+    // Before bind, that no stranger connects in between. Linux's alone.
+    if (address.IsUnix()) posix::Check("fchmod", name, ::fchmod, fd(), 0600U);
+    posix::Check("bind", name, ::bind, fd(), address.get(), address.length);
+    if (address.IsUnix()) path_ = posix::OwnedName(::unlink, name);
+    posix::Check("listen", name, ::listen, fd(), SOMAXCONN);
+    name_ = address.IsUnix() ? name : Address::Of(fd()).name;
+  }
+
+  int fd() const { return fd_.get(); }
+  const std::string& name() const { return name_; }
+
+  // Takes a client, where one still waits. False where it has to wait longer:
+  // there is no descriptor, or no memory, for it. accept(2)
+  bool Accept(posix::UniqueFd& client) const {
+    client = posix::UniqueFd(posix::Retry(::accept4, fd(), nullptr, nullptr,
+                                          SOCK_NONBLOCK | SOCK_CLOEXEC));
+    const int lacking[] = {EMFILE, ENFILE, ENOBUFS, ENOMEM};
+    return client || std::ranges::count(lacking, errno) == 0;
+  }
+
+ private:
+  // Locks the path, and removes the socket that a dead server left.
+  void TakePath(const Address& address) {
+    const std::string name = address.name + ".lock";
+    auto open = [&](int flags) {
+      return ::open(name.c_str(), O_RDWR | O_NOFOLLOW | O_CLOEXEC | flags,
+                    0600);
+    };
+    auto adopt = [&](int fd) {
+      const struct stat status = posix::Stat(fd, name);
+      if (S_ISREG(status.st_mode) && status.st_size == 0) return true;
+      throw posix::Error(EEXIST, "open", name, posix::kNotOurs);
+    };
+    lock_ = posix::Own("open", name, ::unlink, open, adopt);
+    if (!address.HasSocket()) return;
+    // Refused: nobody listens. A server of another kind might, without a lock.
+    const posix::UniqueFd probe = address.Socket();
+    if (posix::Retry(::connect, probe.get(), address.get(), address.length) !=
+            -1 ||
+        errno != ECONNREFUSED) {
+      throw posix::Error(EADDRINUSE, "bind", address.name, "choose another");
+    }
+    posix::Check("unlink", address.name, ::unlink, address.name.c_str());
+  }
+
+  posix::OwnedObject lock_;
+  posix::UniqueFd fd_;
+  posix::OwnedName path_;
+  std::string name_;
+};
+
+// The server's: a client, to which it sends back what comes.
+struct Echo {
+  posix::UniqueFd fd;
+  std::array<std::byte, 16384> buffer;
+  std::span<std::byte> unsent;  // Of the buffer.
+
+  // Sends back what is unsent before it reads more: a client that sends and
+  // doesn't read fills its own buffers and waits. False at the client's end.
+  bool Step() {
+    if (unsent.empty()) {
+      const auto n = ::recv(fd.get(), buffer.data(), buffer.size(), 0);
+      if (n <= 0) return n == -1 && (errno == EAGAIN || errno == EINTR);
+      unsent = std::span(buffer).first(static_cast<std::size_t>(n));
+    }
+    // MSG_NOSIGNAL: a client that has gone must not kill the server.
+    const auto n = ::send(fd.get(), unsent.data(), unsent.size(), MSG_NOSIGNAL);
+    if (n == -1) return errno == EAGAIN || errno == EINTR;
+    unsent = unsent.subspan(static_cast<std::size_t>(n));
+    return true;
+  }
+};
+
+// The client's: waits for a server and connects to it, without blocking. Throws
+// ETIMEDOUT, EEXIST where the path is something else's.
+inline posix::UniqueFd Connect(const Address& address, posix::Timeout timeout) {
+  auto look = [&](posix::Timeout pause) -> posix::UniqueFd {
+    posix::Pause(pause);
+    if (address.IsUnix() && !address.HasSocket()) return {};
+    posix::UniqueFd fd = address.Socket();
+    int error = 0;
+    // Once: a second connect of the same socket after EINTR would fail.
+    if (::connect(fd.get(), address.get(), address.length) == -1) error = errno;
+    if (error == EINPROGRESS) {
+      posix::PollFor("a server", fd.get(), POLLOUT, address.name, timeout);
+      socklen_t size = sizeof(error);
+      posix::Check("getsockopt", address.name, ::getsockopt, fd.get(),
+                   SOL_SOCKET, SO_ERROR, &error, &size);
+    }
+    if (error == 0) return fd;
+    const int later[] = {ENOENT, ECONNREFUSED, EAGAIN, EINTR};
+    if (std::ranges::count(later, error) != 0) return {};
+    throw posix::Error(error, "connect", address.name);
+  };
+  return posix::Await("a server", "connect", address.name, timeout, look);
+}
+
+}  // namespace ipc
+
+#endif  // SOCKET_SOCKET_H_
