@@ -1,0 +1,245 @@
+#include "testing/child_process.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/pidfd.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <cstdint>
+#include <cstdlib>
+#include <filesystem>
+#include <random>
+#include <stdexcept>
+#include <system_error>
+#include <utility>
+
+namespace ipc_testing {
+namespace {
+
+int Check(int result, const char* call) {
+  if (result == -1)
+    throw std::system_error(errno, std::generic_category(), call);
+  return result;
+}
+
+std::array<int, 2> Pipe() {
+  std::array<int, 2> ends{};
+  Check(::pipe2(ends.data(), O_CLOEXEC), "pipe2");
+  return ends;
+}
+
+void Close(int& fd) {
+  if (fd != -1) ::close(std::exchange(fd, -1));
+}
+
+}  // namespace
+
+std::ostream& operator<<(std::ostream& out, const End& end) {
+  if (end.signal != 0) return out << "killed by signal " << end.signal;
+  return out << "exited with " << end.status;
+}
+
+ChildProcess::ChildProcess(std::vector<std::string> argv,
+                           std::optional<std::string> input,
+                           std::function<void()> in_child)
+    : input_(input.value_or("")), input_ends_(input.has_value()) {
+  std::vector<char*> arguments;
+  for (std::string& argument : argv) arguments.push_back(argument.data());
+  arguments.push_back(nullptr);
+  const auto in = Pipe();
+  const auto out = Pipe();
+  const auto err = Pipe();
+  const pid_t parent = ::getpid();
+  pid_ = Check(::fork(), "fork");
+  if (pid_ == 0) {
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (::getppid() != parent) ::_exit(126);  // It died before the line above.
+    ::dup2(in[0], STDIN_FILENO);
+    ::dup2(out[1], STDOUT_FILENO);
+    ::dup2(err[1], STDERR_FILENO);
+    in_child();
+    ::execv(arguments[0], arguments.data());
+    ::_exit(127);
+  }
+  ::close(in[0]);
+  ::close(out[1]);
+  ::close(err[1]);
+  in_ = in[1];
+  out_ = out[0];
+  err_ = err[0];
+  ::fcntl(in_, F_SETFL, O_NONBLOCK);
+  pidfd_ = Check(::pidfd_open(pid_, 0), "pidfd_open");
+  wake_ = Check(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd");
+  thread_ = std::thread([this] { Serve(); });
+}
+
+ChildProcess::~ChildProcess() {
+  ::pidfd_send_signal(pidfd_, SIGKILL, nullptr, 0);
+  {
+    const std::lock_guard lock(mutex_);
+    stop_ = true;
+  }
+  ::eventfd_write(wake_, 1);
+  thread_.join();
+  ::waitpid(pid_, nullptr, 0);  // Where the thread stopped before it ended.
+  for (int* fd : {&in_, &out_, &err_, &wake_, &pidfd_}) Close(*fd);
+}
+
+void ChildProcess::Send(const std::string& input) {
+  {
+    const std::lock_guard lock(mutex_);
+    input_ += input;
+  }
+  ::eventfd_write(wake_, 1);
+}
+
+void ChildProcess::CloseInput() {
+  {
+    const std::lock_guard lock(mutex_);
+    input_ends_ = true;
+  }
+  ::eventfd_write(wake_, 1);
+}
+
+// Through the pidfd: a number could be another process's by now.
+void ChildProcess::Signal(int signal) {
+  ::pidfd_send_signal(pidfd_, signal, nullptr, 0);
+}
+
+std::string ChildProcess::Out() {
+  const std::lock_guard lock(mutex_);
+  return output_;
+}
+
+std::string ChildProcess::Err() {
+  const std::lock_guard lock(mutex_);
+  return error_;
+}
+
+bool ChildProcess::HasEnded() {
+  const std::lock_guard lock(mutex_);
+  return end_.has_value();
+}
+
+void ChildProcess::Await(const std::string& what,
+                         const std::function<bool()>& condition) {
+  std::unique_lock lock(mutex_);
+  changed_.wait_for(lock, kPatience, [&] { return condition() || done_; });
+  if (!condition()) {
+    throw std::runtime_error("waited in vain for " + what + "; output: \"" +
+                             output_.substr(0, 1000) + "\", error: \"" +
+                             error_.substr(0, 1000) + "\"");
+  }
+}
+
+void ChildProcess::AwaitOut(const std::string& text) {
+  Await("'" + text + "' on standard output",
+        [&] { return output_.find(text) != std::string::npos; });
+}
+
+void ChildProcess::AwaitErr(const std::string& text) {
+  Await("'" + text + "' on standard error",
+        [&] { return error_.find(text) != std::string::npos; });
+}
+
+End ChildProcess::Wait() {
+  Await("its end", [&] { return done_; });
+  const std::lock_guard lock(mutex_);
+  return *end_;
+}
+
+void ChildProcess::Serve() {
+  std::array<char, 65536> buffer;
+  for (;;) {
+    bool sending = false;
+    {
+      const std::lock_guard lock(mutex_);
+      if (stop_) return;
+      if (input_.empty() && input_ends_) Close(in_);
+      sending = !input_.empty();
+      done_ = end_.has_value() && out_ == -1 && err_ == -1;
+      changed_.notify_all();
+      if (done_) return;
+    }
+    // A descriptor of -1 is passed over.
+    std::array fds{pollfd{sending ? in_ : -1, POLLOUT, 0},
+                   pollfd{out_, POLLIN, 0}, pollfd{err_, POLLIN, 0},
+                   pollfd{wake_, POLLIN, 0},
+                   pollfd{end_.has_value() ? -1 : pidfd_, POLLIN, 0}};
+    ::poll(fds.data(), fds.size(), -1);
+    std::uint64_t count = 0;
+    if (fds[3].revents != 0) ::eventfd_read(wake_, &count);
+    const std::lock_guard lock(mutex_);
+    if (fds[0].revents != 0) {
+      const ssize_t n = ::write(in_, input_.data(), input_.size());
+      if (n > 0) input_.erase(0, static_cast<std::size_t>(n));
+      if (n == -1 && errno != EAGAIN) {  // It doesn't read any more.
+        input_.clear();
+        Close(in_);
+      }
+    }
+    for (auto [ready, fd, text] : {std::tuple(&fds[1], &out_, &output_),
+                                   std::tuple(&fds[2], &err_, &error_)}) {
+      if (ready->revents == 0) continue;
+      const ssize_t n = ::read(*fd, buffer.data(), buffer.size());
+      if (n > 0) text->append(buffer.data(), static_cast<std::size_t>(n));
+      if (n == 0) Close(*fd);
+    }
+    if (fds[4].revents != 0) {
+      int status = 0;
+      ::waitpid(pid_, &status, 0);
+      end_ = WIFSIGNALED(status) ? Killed(WTERMSIG(status))
+                                 : Exited(WEXITSTATUS(status));
+    }
+  }
+}
+
+std::string Program(const char* variable) {
+  const char* path = std::getenv(variable);
+  if (path == nullptr) {
+    throw std::runtime_error(std::string(variable) + " is not set");
+  }
+  return std::filesystem::absolute(path);
+}
+
+std::string UniqueName() {
+  static std::atomic<unsigned> count = 0;
+  static const auto seed = std::random_device()();
+  return "/ipc-test-" + std::to_string(::getpid()) + "-" +
+         std::to_string(seed) + "-" + std::to_string(count++);
+}
+
+TemporaryDirectory::TemporaryDirectory() : path_("/tmp/ipc-test-XXXXXX") {
+  if (::mkdtemp(path_.data()) == nullptr) Check(-1, "mkdtemp");
+}
+
+TemporaryDirectory::~TemporaryDirectory() {
+  std::error_code ignored;
+  std::filesystem::remove_all(path_, ignored);
+}
+
+std::vector<std::string> TemporaryDirectory::Names() const {
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(path_)) {
+    names.push_back(entry.path().filename());
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+std::string RandomBytes(std::size_t size) {
+  std::mt19937 random(static_cast<unsigned>(size) + 1);
+  std::string bytes(size, '\0');
+  for (char& byte : bytes) byte = static_cast<char>(random());
+  return bytes;
+}
+
+}  // namespace ipc_testing
