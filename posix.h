@@ -97,8 +97,9 @@ inline void CatchStopSignals() {
   for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGALRM}) {
     struct sigaction action {};
     ::sigaction(signal, nullptr, &action);
-    if (action.sa_handler == SIG_IGN) continue;  // By nohup, or a shell's "&".
-    action = {};                                 // No SA_RESTART: calls return.
+    // Ignored by nohup, or by a shell that put it into the background.
+    if (action.sa_handler == SIG_IGN && signal != SIGALRM) continue;
+    action = {};  // No SA_RESTART: calls return.
     action.sa_handler = OnStopSignal;
     ::sigaction(signal, &action, nullptr);
   }
