@@ -2,8 +2,8 @@
 // cleans up, descriptors and names with an owner, waits that end, whole reads
 // and writes, and the manners of a command.
 //
-// Failures are thrown where the call failed, as posix::Error, and become one
-// line on stderr in posix::Main alone.
+// Failures are thrown where the call failed, as os::Error, and become one
+// line on stderr in os::Main alone.
 #ifndef POSIX_H_
 #define POSIX_H_
 
@@ -34,7 +34,7 @@
 #include <utility>
 #include <vector>
 
-namespace posix {
+namespace os {
 
 // --- Errors ------------------------------------------------------------------
 
@@ -312,6 +312,7 @@ class Deadline {
 // Waits until one of `fds` is ready or was hung up; false when `milliseconds`
 // have passed (-1: never). poll(2)
 inline bool Poll(std::span<pollfd> fds, int milliseconds) {
+  ThrowIfStopped();
   return Check("poll", "descriptors", ::poll, fds.data(), fds.size(),
                milliseconds) != 0;
 }
@@ -520,6 +521,6 @@ inline int Main(int argc, char** argv, std::string_view help,
   return ExitStatus([&] { run(CommandLine(argc, argv, help, options)); });
 }
 
-}  // namespace posix
+}  // namespace os
 
 #endif  // POSIX_H_

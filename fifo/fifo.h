@@ -9,17 +9,27 @@
 
 namespace ipc {
 
+// Throws EEXIST where the path is something else's, be it a link, before an
+// open that would do something to it, or fail less clearly.
+inline void CheckIsFifo(const char* call, const std::string& path) {
+  struct stat status {};
+  if (::lstat(path.c_str(), &status) == 0 && !S_ISFIFO(status.st_mode)) {
+    throw os::Error(EEXIST, call, path, os::kNotOurs);
+  }
+}
+
 class FifoReader {
  public:
   // Makes the FIFO `path` and opens it, or one that a dead reader left. Throws
   // EBUSY where a reader lives, EEXIST where the path is something else's.
-  FifoReader(const std::string& path, posix::Timeout timeout)
+  FifoReader(const std::string& path, os::Timeout timeout)
       : path_(path), timeout_(timeout) {
     // O_NONBLOCK: open would wait for a writer, and nothing could end that.
     auto open = [&](int flags) {
       const bool create = (flags & O_CREAT) != 0;
       // 0644 & ~umask: others may listen, but only we may write.
       if (create && ::mkfifo(path.c_str(), 0644) == -1) return -1;
+      CheckIsFifo("mkfifo", path);
       const int fd =
           ::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
       if (create && fd == -1) {
@@ -30,20 +40,20 @@ class FifoReader {
       return fd;
     };
     auto adopt = [&](int fd) {
-      const mode_t mode = posix::Stat(fd, path).st_mode;
+      const mode_t mode = os::Stat(fd, path).st_mode;
       if (S_ISFIFO(mode) && (mode & (S_IWGRP | S_IWOTH)) == 0) return true;
-      throw posix::Error(EEXIST, "mkfifo", path, posix::kNotOurs);
+      throw os::Error(EEXIST, "mkfifo", path, os::kNotOurs);
     };
     // flock, since a record lock wants a descriptor that may write.
     auto lock = [](int fd, const std::string& object) {
-      if (posix::Retry(::flock, fd, LOCK_EX | LOCK_NB) == 0) return true;
+      if (os::Retry(::flock, fd, LOCK_EX | LOCK_NB) == 0) return true;
       if (errno == EWOULDBLOCK) return false;
-      throw posix::Error(errno, "flock", object);
+      throw os::Error(errno, "flock", object);
     };
-    object_ = posix::Own("mkfifo", path, ::unlink, open, adopt, lock);
+    object_ = os::Own("mkfifo", path, ::unlink, open, adopt, lock);
     pollfd writer{fd(), POLLIN, 0};
-    if (!posix::Poll({&writer, 1}, 0)) {
-      posix::Say("waiting for a writer on '" + path + "'");
+    if (!os::Poll({&writer, 1}, 0)) {
+      os::Say("waiting for a writer on '" + path + "'");
     }
   }
 
@@ -52,10 +62,10 @@ class FifoReader {
   std::size_t Read(std::span<std::byte> buffer) {
     for (;;) {
       // Waits for the first writer, too: until then read would return 0.
-      posix::PollFor("a writer", fd(), POLLIN, path_, timeout_);
-      const auto n = posix::Retry(::read, fd(), buffer.data(), buffer.size());
+      os::PollFor("a writer", fd(), POLLIN, path_, timeout_);
+      const auto n = os::Retry(::read, fd(), buffer.data(), buffer.size());
       if (n > 0) return static_cast<std::size_t>(n);
-      if (n == -1 && errno != EAGAIN) throw posix::Error(errno, "read", path_);
+      if (n == -1 && errno != EAGAIN) throw os::Error(errno, "read", path_);
       if (n == 0 && !named_) return 0;
       if (n == 0) {
         // The end. But a writer may have opened it just now, and would lose
@@ -70,8 +80,8 @@ class FifoReader {
   int fd() const { return object_.fd.get(); }
 
   std::string path_;
-  posix::Timeout timeout_;  // Of every wait.
-  posix::OwnedObject object_;
+  os::Timeout timeout_;  // Of every wait.
+  os::OwnedObject object_;
   bool named_ = true;
 };
 
@@ -84,7 +94,7 @@ class FifoWriter {
   // Waits for a reader. Throws ETIMEDOUT, EBUSY where another writer's stream
   // (for a stream: another writer) is on its way, EEXIST where the path is
   // something else's.
-  FifoWriter(const std::string& path, Sends sends, posix::Timeout timeout)
+  FifoWriter(const std::string& path, Sends sends, os::Timeout timeout)
       : path_(path), timeout_(timeout) {
     auto open = [&] {
       const int fd =
@@ -92,22 +102,19 @@ class FifoWriter {
       if (fd == -1 && errno == ENXIO) errno = ENOENT;  // It has no reader.
       return fd;
     };
-    auto look = [&](posix::Timeout pause) {
-      posix::Pause(pause);
-      struct stat status {};
-      if (::lstat(path.c_str(), &status) == 0 && !S_ISFIFO(status.st_mode)) {
-        throw posix::Error(EEXIST, "open", path, posix::kNotOurs);
-      }
-      auto fd = posix::OpenExisting("open", path, open);
+    auto look = [&](os::Timeout pause) {
+      os::Pause(pause);
+      CheckIsFifo("open", path);
+      auto fd = os::OpenExisting("open", path, open);
       // Its reader has seen the end, and would not see what we write.
-      if (fd && posix::Stat(fd.get(), path).st_nlink == 0) fd.Close();
+      if (fd && os::Stat(fd.get(), path).st_nlink == 0) fd.Close();
       return fd;
     };
-    fd_ = posix::Await("a reader", "open", path, timeout, look);
+    fd_ = os::Await("a reader", "open", path, timeout, look);
     const bool stream = sends == Sends::kStream;
-    if (!posix::TryLock(fd_.get(), path, stream ? 0 : ::getpid(),
-                        stream ? 0 : 1)) {
-      throw posix::Error(EBUSY, "open", path, "another writer has it");
+    if (!os::TryLock(fd_.get(), path, stream ? 0 : ::getpid(),
+                     stream ? 0 : 1)) {
+      throw os::Error(EBUSY, "open", path, "another writer has it");
     }
   }
 
@@ -115,13 +122,13 @@ class FifoWriter {
 
   // Throws EPIPE where the reader has gone, ETIMEDOUT where it takes nothing.
   void Write(std::span<const std::byte> bytes) {
-    posix::WriteAll(fd(), bytes, path_, timeout_);
+    os::WriteAll(fd(), bytes, path_, timeout_);
   }
 
  private:
   std::string path_;
-  posix::Timeout timeout_;  // Of every wait.
-  posix::UniqueFd fd_;
+  os::Timeout timeout_;  // Of every wait.
+  os::UniqueFd fd_;
 };
 
 }  // namespace ipc

@@ -17,16 +17,16 @@ and removes it.
   --timeout SECONDS  how long to wait for a writer, for ever unless given
 )";
 
-void Run(const posix::CommandLine& line) {
+void Run(const os::CommandLine& line) {
   line.NoOperand();
   ipc::FifoReader reader(line.Option("path", "/tmp/named_pipe"),
                          line.TimeoutOption());
-  posix::Block block;
+  os::Block block;
   while (const std::size_t n = reader.Read(block)) {
-    posix::Print(std::span(block).first(n));
+    os::Print(std::span(block).first(n));
   }
 }  // unlink and close, however Run ends.
 
 int main(int argc, char** argv) {
-  return posix::Main(argc, argv, kHelp, {"path", "timeout"}, Run);
+  return os::Main(argc, argv, kHelp, {"path", "timeout"}, Run);
 }

@@ -17,15 +17,15 @@ reader. With -, sends standard input unchanged.
   --timeout SECONDS  how long to wait for the reader, for ever unless given
 )";
 
-void Run(const posix::CommandLine& line) {
+void Run(const os::CommandLine& line) {
   using Sends = ipc::FifoWriter::Sends;
   const std::string path = line.Option("path", "/tmp/named_pipe");
   const std::string message = line.Operand("Hello World");
-  const posix::Timeout timeout = line.TimeoutOption();
+  const os::Timeout timeout = line.TimeoutOption();
   if (message == "-") {
     ipc::FifoWriter writer(path, Sends::kStream, timeout);
-    posix::Block block;
-    while (const std::size_t n = posix::ReadInput(block, writer.fd(), path)) {
+    os::Block block;
+    while (const std::size_t n = os::ReadInput(block, writer.fd(), path)) {
       writer.Write(std::span(block).first(n));
     }
   } else {
@@ -33,10 +33,10 @@ void Run(const posix::CommandLine& line) {
     ipc::FifoWriter writer(
         path, text.size() <= PIPE_BUF ? Sends::kRecords : Sends::kStream,
         timeout);
-    writer.Write(posix::Bytes(text));
+    writer.Write(os::Bytes(text));
   }
 }  // close, however Run ends: the reader sees the end.
 
 int main(int argc, char** argv) {
-  return posix::Main(argc, argv, kHelp, {"path", "timeout"}, Run);
+  return os::Main(argc, argv, kHelp, {"path", "timeout"}, Run);
 }

@@ -29,9 +29,9 @@ bool ReadLine(ipc::MessageQueue& queue, std::string& rest, std::string& line) {
     // What is longer than any message is a line, too: Send will refuse it.
     if (rest.size() > queue.max_bytes()) break;
     pollfd input{STDIN_FILENO, POLLIN, 0};
-    while (!posix::Poll({&input, 1}, 100)) queue.CheckServer();
-    posix::Block block;
-    const auto n = posix::ReadSome(STDIN_FILENO, block, "standard input");
+    while (!os::Poll({&input, 1}, 100)) queue.CheckServer();
+    os::Block block;
+    const auto n = os::ReadSome(STDIN_FILENO, block, "standard input");
     if (n == 0) break;
     rest.append(reinterpret_cast<const char*>(block.data()), n);
   }
@@ -41,14 +41,14 @@ bool ReadLine(ipc::MessageQueue& queue, std::string& rest, std::string& line) {
   return true;
 }
 
-void Run(const posix::CommandLine& line) {
+void Run(const os::CommandLine& line) {
   const std::string message = line.Operand(nullptr);
   const auto priority = line.Option("priority", 1U, 0U, MQ_PRIO_MAX - 1U);
   auto queue = ipc::MessageQueue::Open(line.Option("name", "/message_queue"),
                                        line.TimeoutOption());
   auto send = [&](const std::string& text) {
     queue.Send(text, priority);
-    posix::Print(posix::Bytes(text + "\n"));
+    os::Print(os::Bytes(text + "\n"));
   };
   if (message == "-") {
     std::string rest;
@@ -61,5 +61,5 @@ void Run(const posix::CommandLine& line) {
 }  // mq_close, however Run ends.
 
 int main(int argc, char** argv) {
-  return posix::Main(argc, argv, kHelp, {"name", "timeout", "priority"}, Run);
+  return os::Main(argc, argv, kHelp, {"name", "timeout", "priority"}, Run);
 }

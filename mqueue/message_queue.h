@@ -17,7 +17,7 @@ class MessageQueue {
   // The server's: makes the queue `name`, "/" and up to 254 bytes other than
   // "/", or takes over what a dead server left. Throws EBUSY where a server
   // lives, EEXIST where the queue has other attributes, and what mq_open does.
-  static MessageQueue Create(const std::string& name, posix::Timeout timeout,
+  static MessageQueue Create(const std::string& name, os::Timeout timeout,
                              long max_messages = 10, long max_bytes = 128) {
     auto open = [&](int flags) {
       mq_attr attributes{};
@@ -32,29 +32,28 @@ class MessageQueue {
     auto adopt = [&](int fd) {
       // mq_open doesn't look at the attributes of a queue that exists.
       const mq_attr found = Attributes(fd, name);
-      if (found.mq_maxmsg == max_messages && found.mq_msgsize == max_bytes) {
+      if (found.mq_maxmsg == max_messages && found.mq_msgsize == max_bytes &&
+          (os::Stat(fd, name).st_mode & 0077) == 0) {
         return true;
       }
-      throw posix::Error(EEXIST, "mq_open", name, posix::kNotOurs);
+      throw os::Error(EEXIST, "mq_open", name, os::kNotOurs);
     };
-    return {posix::Own("mq_open", name, ::mq_unlink, open, adopt), name,
-            timeout};
+    return {os::Own("mq_open", name, ::mq_unlink, open, adopt), name, timeout};
   }
-  // Waits for a message; the one of highest priority, and then the oldest, is
-  // first. Throws ETIMEDOUT.
+  // Waits for the oldest message of the highest priority. Throws ETIMEDOUT.
   std::string Receive() {
     for (;;) {
       if (auto message = TryReceive()) return *message;
-      posix::PollFor("a message", fd(), POLLIN, name_, timeout_);
+      os::PollFor("a message", fd(), POLLIN, name_, timeout_);
     }
   }
   // The same without the wait: empty where the queue is.
   std::optional<std::string> TryReceive() {
     std::string message(size_, '\0');
-    const auto n = posix::Retry(::mq_receive, fd(), message.data(),
-                                message.size(), nullptr);
+    const auto n =
+        os::Retry(::mq_receive, fd(), message.data(), message.size(), nullptr);
     if (n == -1 && errno == EAGAIN) return {};
-    if (n == -1) throw posix::Error(errno, "mq_receive", name_);
+    if (n == -1) throw os::Error(errno, "mq_receive", name_);
     message.resize(static_cast<std::size_t>(n));
     return message;
   }
@@ -62,58 +61,59 @@ class MessageQueue {
   // is leaving. What TryReceive finds after this is all that there will be.
   void Close() {
     object_.name.Remove();
-    posix::Unlock(fd(), name_);
+    os::Unlock(fd(), name_);
   }
 
   // The client's: waits for a server. Throws ETIMEDOUT.
-  static MessageQueue Open(const std::string& name, posix::Timeout timeout) {
-    auto look = [&](posix::Timeout pause) -> std::optional<MessageQueue> {
-      posix::Pause(pause);
-      auto fd = posix::OpenExisting("mq_open", name, [&] {
-        return ::mq_open(name.c_str(), O_WRONLY | O_NONBLOCK);
+  static MessageQueue Open(const std::string& name, os::Timeout timeout) {
+    auto look = [&](os::Timeout pause) -> std::optional<MessageQueue> {
+      os::Pause(pause);
+      auto fd = os::OpenExisting("mq_open", name, [&] {
+        const mqd_t queue = ::mq_open(name.c_str(), O_WRONLY | O_NONBLOCK);
+        if (queue == -1) ThrowIfLimit(name);
+        return queue;
       });
       // A queue without a server is one that a dead server left.
-      if (!fd || !posix::IsLocked(fd.get(), name)) return {};
+      if (!fd || !os::IsLocked(fd.get(), name)) return {};
       return MessageQueue({std::move(fd), {}}, name, timeout);
     };
-    return std::move(*posix::Await("a server", "mq_open", name, timeout, look));
+    return std::move(*os::Await("a server", "mq_open", name, timeout, look));
   }
   // Sends a message of up to max_bytes, `priority` 0 to MQ_PRIO_MAX - 1, once
   // there is room. Throws EMSGSIZE, ETIMEDOUT, EPIPE where the server has gone.
   void Send(const std::string& message, unsigned priority) {
-    const posix::Deadline deadline(timeout_);
-    while (posix::Retry(::mq_send, fd(), message.data(), message.size(),
-                        priority) == -1) {
+    const os::Deadline deadline(timeout_);
+    while (os::Retry(::mq_send, fd(), message.data(), message.size(),
+                     priority) == -1) {
       if (errno == EAGAIN && deadline.Passed()) errno = ETIMEDOUT;
-      if (errno != EAGAIN) throw posix::Error(errno, "mq_send", name_);
+      if (errno != EAGAIN) throw os::Error(errno, "mq_send", name_);
       CheckServer();
       pollfd room{fd(), POLLOUT, 0};
-      posix::Poll({&room, 1}, deadline.Left(posix::kLook));
+      os::Poll({&room, 1}, deadline.Left(os::kLook));
     }
   }
   // Throws EPIPE where the server has gone.
   void CheckServer() {
-    if (posix::IsLocked(fd(), name_)) return;
-    throw posix::Error(EPIPE, "mq_send", name_, "the server has gone");
+    if (os::IsLocked(fd(), name_)) return;
+    throw os::Error(EPIPE, "mq_send", name_, "the server has gone");
   }
   // Returns when what was sent can't be lost with the server's end: it has
   // begun no end, or has received all. Throws ETIMEDOUT a second after its end.
   void Flush() {
-    auto look = [&](posix::Timeout pause) {
-      posix::Pause(pause);
-      return posix::IsLocked(fd(), name_) ||
+    auto look = [&](os::Timeout pause) {
+      os::Pause(pause);
+      return os::IsLocked(fd(), name_) ||
              Attributes(fd(), name_).mq_curmsgs == 0;
     };
-    posix::Await("the server to receive the rest", "mq_getattr", name_,
-                 std::chrono::seconds(1), look);
+    os::Await("the server to receive the rest", "mq_getattr", name_,
+              std::chrono::seconds(1), look);
   }
 
   // The largest message, in bytes.
   std::size_t max_bytes() const { return size_; }
 
  private:
-  MessageQueue(posix::OwnedObject object, std::string name,
-               posix::Timeout timeout)
+  MessageQueue(os::OwnedObject object, std::string name, os::Timeout timeout)
       : object_(std::move(object)),
         name_(std::move(name)),
         timeout_(timeout),
@@ -123,23 +123,23 @@ class MessageQueue {
 
   static mq_attr Attributes(int fd, const std::string& name) {
     mq_attr attributes{};
-    posix::Check("mq_getattr", name, ::mq_getattr, fd, &attributes);
+    os::Check("mq_getattr", name, ::mq_getattr, fd, &attributes);
     return attributes;
   }
 
   // Says which limit mq_open has met. mq_overview(7), getrlimit(2)
   static void ThrowIfLimit(const std::string& name) {
-    const char* limit = nullptr;
-    if (errno == EINVAL) limit = "see /proc/sys/fs/mqueue/msg_max, msgsize_max";
-    if (errno == EMFILE)
-      limit = "see `ulimit -q` (RLIMIT_MSGQUEUE), `ulimit -n`";
-    if (errno == ENOSPC) limit = "see /proc/sys/fs/mqueue/queues_max";
-    if (limit != nullptr) throw posix::Error(errno, "mq_open", name, limit);
+    const char* see = nullptr;
+    if (errno == EINVAL) see = "see /proc/sys/fs/mqueue/msg_max, msgsize_max";
+    if (errno == EMFILE) see = "see `ulimit -q` (RLIMIT_MSGQUEUE), and -n";
+    if (errno == ENOSPC) see = "see /proc/sys/fs/mqueue/queues_max";
+    if (!name.starts_with('/')) see = "a name begins with /";
+    if (see != nullptr) throw os::Error(errno, "mq_open", name, see);
   }
 
-  posix::OwnedObject object_;
+  os::OwnedObject object_;
   std::string name_;
-  posix::Timeout timeout_;  // Of every wait.
+  os::Timeout timeout_;  // Of every wait.
   std::size_t size_;
 };
 

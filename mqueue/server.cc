@@ -20,15 +20,13 @@ and removes the queue. What was sent before that has priority to be printed too.
   --timeout SECONDS  how long to wait for a message, for ever unless given
 )";
 
-void Print(const std::string& message) {
-  posix::Print(posix::Bytes(message + "\n"));
-}
+void Print(const std::string& message) { os::Print(os::Bytes(message + "\n")); }
 
-void Run(const posix::CommandLine& line) {
+void Run(const os::CommandLine& line) {
   line.NoOperand();
   const std::string name = line.Option("name", "/message_queue");
   auto queue = ipc::MessageQueue::Create(name, line.TimeoutOption());
-  posix::Say("waiting for messages on '" + name + "'");
+  os::Say("waiting for messages on '" + name + "'");
   for (std::string message; (message = queue.Receive()) != "quit";) {
     Print(message);
   }
@@ -40,5 +38,5 @@ void Run(const posix::CommandLine& line) {
 }  // mq_unlink and mq_close, however Run ends.
 
 int main(int argc, char** argv) {
-  return posix::Main(argc, argv, kHelp, {"name", "timeout"}, Run);
+  return os::Main(argc, argv, kHelp, {"name", "timeout"}, Run);
 }

@@ -15,49 +15,50 @@ Sends MESSAGE and a newline, "Hello World!" unless given, through a pipe to a
 child process, which prints it. With -, sends standard input unchanged.
 )";
 
-void ReadAndPrint(const posix::UniqueFd& read_end, pid_t parent) {
-  posix::Block block;
-  while (const std::size_t n = posix::ReadSome(read_end.get(), block, "pipe")) {
-    posix::Print(std::span(block).first(n));
+void ReadAndPrint(const os::UniqueFd& read_end, const os::UniqueFd& complete) {
+  os::Block block;
+  while (const std::size_t n = os::ReadSome(read_end.get(), block, "pipe")) {
+    os::Print(std::span(block).first(n));
   }
-  // A killed writer's end looks the same. But this one lives until we exit.
-  if (::getppid() != parent) {
-    throw posix::Error(EPIPE, "read", "pipe",
-                       "its writer died: bytes may lack");
+  // A killed writer's end looks the same, and comes before getppid() changes.
+  if (os::ReadSome(complete.get(), block, "pipe") == 0) {
+    throw os::Error(EPIPE, "read", "pipe", "its writer died: bytes may lack");
   }
 }
 
-void Write(const posix::UniqueFd& write_end, const std::string& message) {
+void Write(const os::UniqueFd& write_end, const std::string& message) {
   if (message != "-") {
-    posix::WriteAll(write_end.get(), posix::Bytes(message + "\n"), "pipe");
+    os::WriteAll(write_end.get(), os::Bytes(message + "\n"), "pipe");
     return;
   }
-  posix::Block block;
-  while (const std::size_t n =
-             posix::ReadInput(block, write_end.get(), "pipe")) {
-    posix::WriteAll(write_end.get(), std::span(block).first(n), "pipe");
+  os::Block block;
+  while (const std::size_t n = os::ReadInput(block, write_end.get(), "pipe")) {
+    os::WriteAll(write_end.get(), std::span(block).first(n), "pipe");
   }
 }
 
-void Run(const posix::CommandLine& line) {
+void Run(const os::CommandLine& line) {
   const std::string message = line.Operand("Hello World!");
   ipc::Pipe pipe;
-  const pid_t parent = ::getpid();
+  ipc::Pipe complete;  // One byte, once all has been written to the other.
   ipc::Child child([&] {
     pipe.write_end.Close();  // Or the end would never come.
-    ReadAndPrint(pipe.read_end, parent);
+    complete.write_end.Close();
+    ReadAndPrint(pipe.read_end, complete.read_end);
   });
   pipe.read_end.Close();  // Or a child that died would not be noticed.
+  complete.read_end.Close();
   try {
     Write(pipe.write_end, message);
-  } catch (const posix::Error& error) {
-    // The child has gone: how it ended says more.
+    os::WriteAll(complete.write_end.get(), os::Bytes("."), "pipe");
+  } catch (const os::Error& error) {
     if (error.code() != std::errc::broken_pipe) throw;
+    pipe.write_end.Close();
+    child.Wait();  // The child has gone: how it ended says more.
+    throw;
   }
   pipe.write_end.Close();  // The child sees the end.
   child.Wait();
 }
 
-int main(int argc, char** argv) {
-  return posix::Main(argc, argv, kHelp, {}, Run);
-}
+int main(int argc, char** argv) { return os::Main(argc, argv, kHelp, {}, Run); }

@@ -19,32 +19,33 @@ struct Pipe {
     int ends[2];
     // Close-on-exec from the start: a write end that another program had
     // inherited would keep the end from the reader.
-    posix::Check("pipe2", "pipe", ::pipe2, ends, O_CLOEXEC);
-    read_end = posix::UniqueFd(ends[0]);
-    write_end = posix::UniqueFd(ends[1]);
+    os::Check("pipe2", "pipe", ::pipe2, ends, O_CLOEXEC);
+    read_end = os::UniqueFd(ends[0]);
+    write_end = os::UniqueFd(ends[1]);
   }
 
-  posix::UniqueFd read_end;
-  posix::UniqueFd write_end;
+  os::UniqueFd read_end;
+  os::UniqueFd write_end;
 };
 
 // A child process. It does not outlive this object.
 class Child {
  public:
   // Runs `body` in the child, which exits with 0, or with 1 and a line on
-  // stderr if `body` throws. posix::ExitStatus
+  // stderr if `body` throws. os::ExitStatus
   template <typename Body>
   explicit Child(Body body) {
     std::fflush(nullptr);  // Else both would write what stdio holds now.
-    pid_ = posix::Check("fork", "child", ::fork);
+    pid_ = os::Check("fork", "child", ::fork);
     // _exit: what the parent has is not the child's to destroy or to flush.
-    if (pid_ == 0) ::_exit(posix::ExitStatus(body));
+    if (pid_ == 0) ::_exit(os::ExitStatus(body));
   }
   Child(const Child&) = delete;
   Child& operator=(const Child&) = delete;
   ~Child() {
     if (pid_ == -1) return;
-    ::kill(pid_, SIGTERM);
+    // Not SIGTERM: the child may have inherited that this is ignored.
+    ::kill(pid_, SIGKILL);
     while (::waitpid(pid_, nullptr, 0) == -1 && errno == EINTR) continue;
   }
 
@@ -52,14 +53,14 @@ class Child {
   // EPIPE where a signal killed it.
   void Wait() {
     int status = 0;
-    posix::Check("waitpid", "child", ::waitpid, pid_, &status, 0);
+    os::Check("waitpid", "child", ::waitpid, pid_, &status, 0);
     pid_ = -1;
     if (WIFSIGNALED(status)) {
-      throw posix::Error(
+      throw os::Error(
           EPIPE, "waitpid", "child",
           std::string("it died of a signal: ") + ::strsignal(WTERMSIG(status)));
     }
-    if (WEXITSTATUS(status) != 0) throw posix::Reported{WEXITSTATUS(status)};
+    if (WEXITSTATUS(status) != 0) throw os::Reported{WEXITSTATUS(status)};
   }
 
  private:

@@ -16,17 +16,17 @@ Prints the message that a writer has put into shared memory, and a newline.
   --timeout SECONDS  how long to wait for the writer, for ever unless given
 )";
 
-void Run(const posix::CommandLine& line) {
+void Run(const os::CommandLine& line) {
   line.NoOperand();
   auto memory = ipc::SharedMemory::Open(line.Option("name", "/shared_memory"),
                                         line.TimeoutOption());
   const std::string message = memory.Get();
-  posix::Print(posix::Bytes(message + "\n"));
+  os::Print(os::Bytes(message + "\n"));
   // Where the document is done with the memory before it prints, this prints
   // first: the writer's exit status says whether the message has arrived.
   memory.Done();
 }  // munmap and close, however Run ends.
 
 int main(int argc, char** argv) {
-  return posix::Main(argc, argv, kHelp, {"name", "timeout"}, Run);
+  return os::Main(argc, argv, kHelp, {"name", "timeout"}, Run);
 }

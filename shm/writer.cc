@@ -17,12 +17,12 @@ has printed it.
   --timeout SECONDS  how long to wait for the reader, for ever unless given
 )";
 
-void Run(const posix::CommandLine& line) {
+void Run(const os::CommandLine& line) {
   const std::string name = line.Option("name", "/shared_memory");
   const std::string message = line.Operand("Hello World");
-  const posix::Timeout timeout = line.TimeoutOption();
+  const os::Timeout timeout = line.TimeoutOption();
   if (message.size() > ipc::kCapacity) {
-    throw posix::UsageError("MESSAGE has more than 100 bytes");
+    throw os::UsageError("MESSAGE has more than 100 bytes");
   }
 
   auto memory = ipc::SharedMemory::Create(name, timeout);
@@ -31,5 +31,5 @@ void Run(const posix::CommandLine& line) {
 }  // munmap, shm_unlink and close, however Run ends.
 
 int main(int argc, char** argv) {
-  return posix::Main(argc, argv, kHelp, {"name", "timeout"}, Run);
+  return os::Main(argc, argv, kHelp, {"name", "timeout"}, Run);
 }

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include <cstdint>
 #include <cstring>
 
 #include "posix.h"
@@ -21,8 +22,8 @@ struct Address {
     // "" and "\0..." would be names without a file, and so without a mode.
     const bool fits = path.size() < sizeof(address.sun_path);
     if (!fits || path.empty() || path.front() == '\0') {
-      throw posix::Error(fits ? EINVAL : ENAMETOOLONG, "bind", path,
-                         "a path has 1 to 107 bytes");
+      throw os::Error(fits ? EINVAL : ENAMETOOLONG, "bind", path,
+                      "a path has 1 to 107 bytes");
     }
     address.sun_family = AF_UNIX;
     path.copy(address.sun_path, path.size());
@@ -30,20 +31,29 @@ struct Address {
     return {path, &address, offsetof(sockaddr_un, sun_path) + path.size() + 1};
   }
 
-  // HOST:PORT or [HOST]:PORT. Throws UsageError, EADDRNOTAVAIL for no host.
+  // HOST:PORT or [HOST]:PORT, PORT being 0 to 65535. Throws UsageError,
+  // EADDRNOTAVAIL for no host.
   static Address Tcp(const std::string& name) {
-    const std::size_t colon = name.rfind(':');
-    if (colon == name.npos) throw posix::UsageError(name + " has no port");
+    const std::size_t colon = std::min(name.rfind(':'), name.size());
     std::string host = name.substr(0, colon);
-    if (host.starts_with('[')) host = host.substr(1, host.size() - 2);
-    const std::string port = name.substr(colon + 1);
+    if (host.starts_with('[') && host.ends_with(']')) {
+      host = host.substr(1, host.size() - 2);
+    }
+    // getaddrinfo would take 70000 for 4464, and nothing for 0.
+    const std::string port = name.substr(std::min(colon + 1, name.size()));
+    const char* end = port.data() + port.size();
+    std::uint16_t number = 0;
+    const auto [rest, bad] = std::from_chars(port.data(), end, number);
+    if (bad != std::errc() || rest != end) {
+      throw os::UsageError("--tcp '" + name + "' is not HOST:PORT");
+    }
     addrinfo hints{};
     hints.ai_socktype = SOCK_STREAM;
     addrinfo* found = nullptr;
     const int error = ::getaddrinfo(host.c_str(), port.c_str(), &hints, &found);
     if (error != 0) {
-      throw posix::Error(EADDRNOTAVAIL, "getaddrinfo", name,
-                         ::gai_strerror(error));
+      throw os::Error(EADDRNOTAVAIL, "getaddrinfo", name,
+                      ::gai_strerror(error));
     }
     Address address(name, found->ai_addr, found->ai_addrlen);
     ::freeaddrinfo(found);
@@ -51,9 +61,9 @@ struct Address {
   }
 
   // What --unix and --tcp say.
-  static Address FromOptions(const posix::CommandLine& line) {
+  static Address FromOptions(const os::CommandLine& line) {
     if (!line.Has("tcp")) return Unix(line.Option("unix", "/tmp/ipc_socket"));
-    if (line.Has("unix")) throw posix::UsageError("--unix or --tcp, not both");
+    if (line.Has("unix")) throw os::UsageError("--unix or --tcp, not both");
     return Tcp(line.Option("tcp", ""));
   }
 
@@ -61,26 +71,34 @@ struct Address {
       : name(std::move(text)), length(static_cast<socklen_t>(size)) {
     std::memcpy(&storage, address, size);
   }
+  bool operator==(const Address& other) const {
+    return length == other.length &&
+           std::memcmp(&storage, &other.storage, length) == 0;
+  }
   bool IsUnix() const { return storage.ss_family == AF_UNIX; }
   const sockaddr* get() const {
     return reinterpret_cast<const sockaddr*>(&storage);
   }
-  posix::UniqueFd Socket() const {
-    return posix::UniqueFd(
-        posix::Check("socket", name, ::socket, int{storage.ss_family},
-                     SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  os::UniqueFd Socket() const {
+    return os::UniqueFd(
+        os::Check("socket", name, ::socket, int{storage.ss_family},
+                  SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   }
   // What `fd` is bound to; it says which port 0 has become.
   static Address Of(int fd) {
     sockaddr_storage bound{};
     socklen_t size = sizeof(bound);
     auto* address = reinterpret_cast<sockaddr*>(&bound);
-    posix::Check("getsockname", "socket", ::getsockname, fd, address, &size);
+    os::Check("getsockname", "socket", ::getsockname, fd, address, &size);
     std::array<char, NI_MAXHOST> host{};
     std::array<char, NI_MAXSERV> port{};
     ::getnameinfo(address, size, host.data(), host.size(), port.data(),
                   port.size(), NI_NUMERICHOST | NI_NUMERICSERV);
-    return {host.data() + std::string(":") + port.data(), address, size};
+    // In brackets where it has colons itself: what Tcp takes.
+    const bool colons = std::strchr(host.data(), ':') != nullptr;
+    const std::string name = (colons ? "[" : "") + std::string(host.data()) +
+                             (colons ? "]:" : ":") + port.data();
+    return {name, address, size};
   }
 
   // Whether a socket of ours is at the path. Throws EEXIST for anything else.
@@ -88,7 +106,7 @@ struct Address {
     struct stat status {};
     if (::lstat(name.c_str(), &status) == -1) return false;
     if (S_ISSOCK(status.st_mode) && status.st_uid == ::geteuid()) return true;
-    throw posix::Error(EEXIST, "connect", name, posix::kNotOurs);
+    throw os::Error(EEXIST, "connect", name, os::kNotOurs);
   }
 
   std::string name;

@@ -23,60 +23,58 @@ comes back.
 
 constexpr std::size_t kWindow = 65536;  // Sent at most before some comes back.
 
-void Run(const posix::CommandLine& line) {
+void Run(const os::CommandLine& line) {
   const ipc::Address address = ipc::Address::FromOptions(line);
   const std::string& name = address.name;
   const std::string message = line.Operand("Hello World");
-  const posix::Timeout timeout = line.TimeoutOption();
-  const posix::UniqueFd server = ipc::Connect(address, timeout);
+  const os::Timeout timeout = line.TimeoutOption();
+  const os::UniqueFd server = ipc::Connect(address, timeout);
 
   bool more = message == "-";  // Standard input has not ended.
   std::string unsent = more ? "" : message + "\n";
   std::string owed;  // Sent, and not come back.
-  for (bool open = true; open || !owed.empty();) {
+  for (bool open = true;;) {
     if (open && !more && unsent.empty()) {
-      posix::Check("shutdown", name, ::shutdown, server.get(), SHUT_WR);
+      os::Check("shutdown", name, ::shutdown, server.get(), SHUT_WR);
       open = false;
     }
     // Whenever it may write it may read, too: else each side could wait for the
     // other to read. And it reads no input while much is owed.
     const bool idle = unsent.empty() && owed.size() < kWindow;
-    std::array fds{
-        pollfd{more && idle ? STDIN_FILENO : -1, POLLIN, 0},
-        pollfd{server.get(),
-               static_cast<short>(unsent.empty() ? POLLIN : POLLIN | POLLOUT),
-               0}};
-    const bool peer = !owed.empty() || !unsent.empty();
-    if (!posix::Poll(fds, peer ? posix::Deadline(timeout).Left() : -1)) {
-      throw posix::Error(ETIMEDOUT, "recv", name, "waited for the reply");
+    const short events = unsent.empty() ? POLLIN : POLLIN | POLLOUT;
+    std::array fds{pollfd{more && idle ? STDIN_FILENO : -1, POLLIN, 0},
+                   pollfd{server.get(), events, 0}};
+    const bool peer = !open || !owed.empty() || !unsent.empty();
+    if (!os::Poll(fds, peer ? os::Deadline(timeout).Left() : -1)) {
+      throw os::Error(ETIMEDOUT, "recv", name, "waited for the reply");
     }
-    posix::Block block;
+    os::Block block;
     if (fds[0].revents != 0) {
-      const auto n = posix::ReadSome(STDIN_FILENO, block, "standard input");
+      const auto n = os::ReadSome(STDIN_FILENO, block, "standard input");
       more = n != 0;
       unsent.assign(reinterpret_cast<const char*>(block.data()), n);
     }
     if ((fds[1].revents & POLLOUT) != 0) {
       const auto n = static_cast<std::size_t>(
-          posix::Check("send", name, ::send, server.get(), unsent.data(),
-                       unsent.size(), MSG_NOSIGNAL));
+          os::Check("send", name, ::send, server.get(), unsent.data(),
+                    unsent.size(), MSG_NOSIGNAL));
       owed.append(unsent, 0, n);
       unsent.erase(0, n);
     }
     if ((fds[1].revents & ~POLLOUT) != 0) {
-      const auto n = static_cast<std::size_t>(posix::Check(
+      const auto n = static_cast<std::size_t>(os::Check(
           "recv", name, ::recv, server.get(), block.data(), block.size(), 0));
-      if (n == 0) throw posix::Error(ECONNRESET, "recv", name);
-      const std::string_view got(reinterpret_cast<const char*>(block.data()),
-                                 n);
+      if (n == 0 && !open && owed.empty()) return;  // Its end, after ours.
+      if (n == 0) throw os::Error(ECONNRESET, "recv", name);
+      const std::string got(reinterpret_cast<const char*>(block.data()), n);
       if (!owed.starts_with(got))
-        throw posix::Error(EBADMSG, "recv", name, "it is not what was sent");
-      posix::Print(posix::Bytes(got));
+        throw os::Error(EBADMSG, "recv", name, "it is not what was sent");
+      os::Print(os::Bytes(got));
       owed.erase(0, n);
     }
   }
 }
 
 int main(int argc, char** argv) {
-  return posix::Main(argc, argv, kHelp, {"unix", "tcp", "timeout"}, Run);
+  return os::Main(argc, argv, kHelp, {"unix", "tcp", "timeout"}, Run);
 }

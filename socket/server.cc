@@ -22,49 +22,51 @@ Sends back what each client sends, until it is interrupted.
   --tcp HOST:PORT  listens on TCP, for example at 127.0.0.1:7000
 )";
 
-void Run(const posix::CommandLine& line) {
+void Run(const os::CommandLine& line) {
   line.NoOperand();
   const ipc::Listener listener(ipc::Address::FromOptions(line));
-  const posix::UniqueFd epoll(
-      posix::Check("epoll_create1", "epoll", ::epoll_create1, EPOLL_CLOEXEC));
+  const os::UniqueFd epoll(
+      os::Check("epoll_create1", "epoll", ::epoll_create1, EPOLL_CLOEXEC));
   auto watch = [&](int operation, int fd, std::uint32_t events) {
     epoll_event event{events, {.fd = fd}};
-    posix::Check("epoll_ctl", "epoll", ::epoll_ctl, epoll.get(), operation, fd,
-                 &event);
+    return os::Retry(::epoll_ctl, epoll.get(), operation, fd, &event) == 0;
   };
-  watch(EPOLL_CTL_ADD, listener.fd(), EPOLLIN);
-  posix::Say("listening on '" + listener.name() + "'");
+  auto listen = [&](int operation, std::uint32_t events) {
+    if (watch(operation, listener.fd(), events)) return;
+    throw os::Error(errno, "epoll_ctl", listener.name());
+  };
+  listen(EPOLL_CTL_ADD, EPOLLIN);
+  os::Say("listening on '" + listener.name() + "'");
 
   std::unordered_map<int, ipc::Echo> clients;
-  std::optional<posix::Deadline> full;  // When to accept again.
+  std::optional<os::Deadline> full;  // When to accept again.
   for (std::array<epoll_event, 64> events;;) {
-    posix::ThrowIfStopped();
+    os::ThrowIfStopped();
     const int count =
-        posix::Check("epoll_wait", "epoll", ::epoll_wait, epoll.get(),
-                     events.data(), 64, full ? full->Left() : -1);
+        os::Check("epoll_wait", "epoll", ::epoll_wait, epoll.get(),
+                  events.data(), 64, full ? full->Left() : -1);
     if (full && full->Passed()) {
-      watch(EPOLL_CTL_MOD, listener.fd(), EPOLLIN);
+      listen(EPOLL_CTL_MOD, EPOLLIN);
       full.reset();
     }
     for (int i = 0; i < count; ++i) {
       const int fd = events[static_cast<std::size_t>(i)].data.fd;
       if (fd == listener.fd()) {
-        posix::UniqueFd client;
+        os::UniqueFd client;
         if (!listener.Accept(client)) {
           // It stays ready: to be told so at once again would be a busy loop.
-          watch(EPOLL_CTL_MOD, fd, 0);
-          full.emplace(posix::kLook);
-        } else if (client) {
-          watch(EPOLL_CTL_ADD, client.get(), EPOLLIN);
+          listen(EPOLL_CTL_MOD, 0);
+          full.emplace(os::kLook);
+        } else if (client && watch(EPOLL_CTL_ADD, client.get(), EPOLLIN)) {
           clients[client.get()].fd = std::move(client);
-        }
+        }  // Else it is closed: no memory to watch it is no reason to end.
       } else {
         ipc::Echo& client = clients.at(fd);
         const bool read = client.unsent.empty();
-        if (!client.Step()) {
+        if (!client.Step() ||
+            (client.unsent.empty() != read &&
+             !watch(EPOLL_CTL_MOD, fd, read ? EPOLLOUT : EPOLLIN))) {
           clients.erase(fd);  // And from epoll: it is closed.
-        } else if (client.unsent.empty() != read) {
-          watch(EPOLL_CTL_MOD, fd, read ? EPOLLOUT : EPOLLIN);
         }
       }
     }
@@ -72,5 +74,5 @@ void Run(const posix::CommandLine& line) {
 }  // unlink and close, however Run ends.
 
 int main(int argc, char** argv) {
-  return posix::Main(argc, argv, kHelp, {"unix", "tcp"}, Run);
+  return os::Main(argc, argv, kHelp, {"unix", "tcp"}, Run);
 }

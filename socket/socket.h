@@ -18,13 +18,13 @@ class Listener {
     fd_ = address.Socket();
     // Or a port would stay in use for a minute after its server's end.
     const int on = 1;
-    posix::Check("setsockopt", name, ::setsockopt, fd(), SOL_SOCKET,
-                 SO_REUSEADDR, &on, socklen_t{sizeof(on)});
+    os::Check("setsockopt", name, ::setsockopt, fd(), SOL_SOCKET, SO_REUSEADDR,
+              &on, socklen_t{sizeof(on)});
     // Before bind, that no stranger connects in between. Linux's alone.
-    if (address.IsUnix()) posix::Check("fchmod", name, ::fchmod, fd(), 0600U);
-    posix::Check("bind", name, ::bind, fd(), address.get(), address.length);
-    if (address.IsUnix()) path_ = posix::OwnedName(::unlink, name);
-    posix::Check("listen", name, ::listen, fd(), SOMAXCONN);
+    if (address.IsUnix()) os::Check("fchmod", name, ::fchmod, fd(), 0600U);
+    os::Check("bind", name, ::bind, fd(), address.get(), address.length);
+    if (address.IsUnix()) path_ = os::OwnedName(::unlink, name);
+    os::Check("listen", name, ::listen, fd(), SOMAXCONN);
     name_ = address.IsUnix() ? name : Address::Of(fd()).name;
   }
 
@@ -33,9 +33,9 @@ class Listener {
 
   // Takes a client, where one still waits. False where it has to wait longer:
   // there is no descriptor, or no memory, for it. accept(2)
-  bool Accept(posix::UniqueFd& client) const {
-    client = posix::UniqueFd(posix::Retry(::accept4, fd(), nullptr, nullptr,
-                                          SOCK_NONBLOCK | SOCK_CLOEXEC));
+  bool Accept(os::UniqueFd& client) const {
+    client = os::UniqueFd(os::Retry(::accept4, fd(), nullptr, nullptr,
+                                    SOCK_NONBLOCK | SOCK_CLOEXEC));
     const int lacking[] = {EMFILE, ENFILE, ENOBUFS, ENOMEM};
     return client || std::ranges::count(lacking, errno) == 0;
   }
@@ -49,31 +49,31 @@ class Listener {
                     0600);
     };
     auto adopt = [&](int fd) {
-      const struct stat status = posix::Stat(fd, name);
+      const struct stat status = os::Stat(fd, name);
       if (S_ISREG(status.st_mode) && status.st_size == 0) return true;
-      throw posix::Error(EEXIST, "open", name, posix::kNotOurs);
+      throw os::Error(EEXIST, "open", name, os::kNotOurs);
     };
-    lock_ = posix::Own("open", name, ::unlink, open, adopt);
+    lock_ = os::Own("open", name, ::unlink, open, adopt);
     if (!address.HasSocket()) return;
     // Refused: nobody listens. A server of another kind might, without a lock.
-    const posix::UniqueFd probe = address.Socket();
-    if (posix::Retry(::connect, probe.get(), address.get(), address.length) !=
+    const os::UniqueFd probe = address.Socket();
+    if (os::Retry(::connect, probe.get(), address.get(), address.length) !=
             -1 ||
         errno != ECONNREFUSED) {
-      throw posix::Error(EADDRINUSE, "bind", address.name, "choose another");
+      throw os::Error(EADDRINUSE, "bind", address.name, "choose another");
     }
-    posix::Check("unlink", address.name, ::unlink, address.name.c_str());
+    os::Check("unlink", address.name, ::unlink, address.name.c_str());
   }
 
-  posix::OwnedObject lock_;
-  posix::UniqueFd fd_;
-  posix::OwnedName path_;
+  os::OwnedObject lock_;
+  os::UniqueFd fd_;
+  os::OwnedName path_;
   std::string name_;
 };
 
 // The server's: a client, to which it sends back what comes.
 struct Echo {
-  posix::UniqueFd fd;
+  os::UniqueFd fd;
   std::array<std::byte, 16384> buffer;
   std::span<std::byte> unsent;  // Of the buffer.
 
@@ -95,26 +95,29 @@ struct Echo {
 
 // The client's: waits for a server and connects to it, without blocking. Throws
 // ETIMEDOUT, EEXIST where the path is something else's.
-inline posix::UniqueFd Connect(const Address& address, posix::Timeout timeout) {
-  auto look = [&](posix::Timeout pause) -> posix::UniqueFd {
-    posix::Pause(pause);
+inline os::UniqueFd Connect(const Address& address, os::Timeout timeout) {
+  auto look = [&](os::Timeout pause) -> os::UniqueFd {
+    os::Pause(pause);
     if (address.IsUnix() && !address.HasSocket()) return {};
-    posix::UniqueFd fd = address.Socket();
+    os::UniqueFd fd = address.Socket();
     int error = 0;
     // Once: a second connect of the same socket after EINTR would fail.
     if (::connect(fd.get(), address.get(), address.length) == -1) error = errno;
     if (error == EINPROGRESS) {
-      posix::PollFor("a server", fd.get(), POLLOUT, address.name, timeout);
+      os::PollFor("a server", fd.get(), POLLOUT, address.name, timeout);
       socklen_t size = sizeof(error);
-      posix::Check("getsockopt", address.name, ::getsockopt, fd.get(),
-                   SOL_SOCKET, SO_ERROR, &error, &size);
+      os::Check("getsockopt", address.name, ::getsockopt, fd.get(), SOL_SOCKET,
+                SO_ERROR, &error, &size);
     }
+    // Where nobody listens, TCP may choose the very port that it connects to as
+    // its own: it would meet itself.
+    if (error == 0 && Address::Of(fd.get()) == address) error = ECONNREFUSED;
     if (error == 0) return fd;
     const int later[] = {ENOENT, ECONNREFUSED, EAGAIN, EINTR};
     if (std::ranges::count(later, error) != 0) return {};
-    throw posix::Error(error, "connect", address.name);
+    throw os::Error(error, "connect", address.name);
   };
-  return posix::Await("a server", "connect", address.name, timeout, look);
+  return os::Await("a server", "connect", address.name, timeout, look);
 }
 
 }  // namespace ipc
