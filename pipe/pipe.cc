@@ -54,6 +54,7 @@ void Run(const os::CommandLine& line) {
   } catch (const os::Error& error) {
     if (error.code() != std::errc::broken_pipe) throw;
     pipe.write_end.Close();
+    complete.write_end.Close();
     child.Wait();  // The child has gone: how it ended says more.
     throw;
   }

@@ -4,9 +4,9 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/eventfd.h>
-#include <sys/pidfd.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -20,6 +20,10 @@
 #include <stdexcept>
 #include <system_error>
 #include <utility>
+
+extern "C" {
+#include <sys/pidfd.h>  // glibc 2.36 forgets to say that these are C.
+}
 
 namespace ipc_testing {
 namespace {
@@ -62,6 +66,10 @@ ChildProcess::ChildProcess(std::vector<std::string> argv,
   if (pid_ == 0) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (::getppid() != parent) ::_exit(126);  // It died before the line above.
+    // Whatever runs the test may ignore these (nohup, "&"): exec would keep it.
+    for (const int signal : {SIGHUP, SIGINT, SIGPIPE, SIGTERM}) {
+      ::signal(signal, SIG_DFL);
+    }
     ::dup2(in[0], STDIN_FILENO);
     ::dup2(out[1], STDOUT_FILENO);
     ::dup2(err[1], STDERR_FILENO);
@@ -89,7 +97,8 @@ ChildProcess::~ChildProcess() {
   }
   ::eventfd_write(wake_, 1);
   thread_.join();
-  ::waitpid(pid_, nullptr, 0);  // Where the thread stopped before it ended.
+  // Where the thread stopped before that. Else the number may be another's.
+  if (!end_.has_value()) ::waitpid(pid_, nullptr, 0);
   for (int* fd : {&in_, &out_, &err_, &wake_, &pidfd_}) Close(*fd);
 }
 
@@ -129,10 +138,19 @@ bool ChildProcess::HasEnded() {
   return end_.has_value();
 }
 
+std::chrono::nanoseconds ChildProcess::CpuTime() const {
+  clockid_t clock{};
+  timespec time{};
+  Check(::clock_getcpuclockid(pid_, &clock), "clock_getcpuclockid");
+  Check(::clock_gettime(clock, &time), "clock_gettime");
+  return std::chrono::seconds(time.tv_sec) +
+         std::chrono::nanoseconds(time.tv_nsec);
+}
+
 void ChildProcess::Await(const std::string& what,
                          const std::function<bool()>& condition) {
   std::unique_lock lock(mutex_);
-  changed_.wait_for(lock, kPatience, [&] { return condition() || done_; });
+  changed_.wait_for(lock, patience_, [&] { return condition() || done_; });
   if (!condition()) {
     throw std::runtime_error("waited in vain for " + what + "; output: \"" +
                              output_.substr(0, 1000) + "\", error: \"" +
@@ -157,6 +175,11 @@ End ChildProcess::Wait() {
 }
 
 void ChildProcess::Serve() {
+  // The test outlives a program that doesn't read its input: EPIPE, below.
+  sigset_t blocked;
+  ::sigemptyset(&blocked);
+  ::sigaddset(&blocked, SIGPIPE);
+  ::pthread_sigmask(SIG_BLOCK, &blocked, nullptr);
   std::array<char, 65536> buffer;
   for (;;) {
     bool sending = false;
@@ -208,6 +231,21 @@ std::string Program(const char* variable) {
     throw std::runtime_error(std::string(variable) + " is not set");
   }
   return std::filesystem::absolute(path);
+}
+
+std::vector<std::string> WithFault(const std::string& calls,
+                                   const std::string& fault,
+                                   const std::vector<std::string>& argv,
+                                   const std::string& path) {
+  // -D: the child is the program, and strace its grandchild. LeakSanitizer
+  // refuses to be traced.
+  std::vector<std::string> command{
+      "/usr/bin/strace",    "-Dqqq",
+      "--output=/dev/null", "--env=ASAN_OPTIONS=detect_leaks=0",
+      "--trace=" + calls,   "--inject=" + calls + ":" + fault};
+  if (!path.empty()) command.push_back("--trace-path=" + path);
+  command.insert(command.end(), argv.begin(), argv.end());
+  return command;
 }
 
 std::string UniqueName() {

@@ -28,7 +28,7 @@ std::ostream& operator<<(std::ostream& out, const End& end);
 
 // A program with pipes on its standard input, output and error, all of which
 // are served in the background, so that none ever fills up. The destructor
-// kills it, and so does the death of the test.
+// kills it, and so does the end of the thread that made it.
 class ChildProcess {
  public:
   // Starts argv[0]. `input` is its standard input; without one, that stays open
@@ -58,9 +58,15 @@ class ChildProcess {
   // std::runtime_error when the time is up.
   End Wait();
   bool HasEnded();
+  // How much processor time it has used.
+  std::chrono::nanoseconds CpuTime() const;
 
-  // How long to wait at most, here: far longer than anything should take.
-  static constexpr std::chrono::seconds kPatience{60};
+  // How long to wait at most, here: far longer than anything should take, and
+  // shorter than Bazel waits, which would say less about it.
+  static constexpr std::chrono::seconds kPatience{30};
+  void set_patience(std::chrono::milliseconds patience) {
+    patience_ = patience;
+  }
 
  private:
   void Serve();  // The thread: moves input and output.
@@ -72,6 +78,7 @@ class ChildProcess {
   int err_ = -1;
   int wake_ = -1;  // An eventfd: tells the thread of more to send.
   int pidfd_ = -1;
+  std::chrono::milliseconds patience_ = kPatience;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::string input_;  // All below guarded by mutex_.
@@ -86,6 +93,14 @@ class ChildProcess {
 
 // The path of a program that the BUILD file names in the environment variable.
 std::string Program(const char* variable);
+
+// The command that runs `argv` while strace does to it what `fault` says at
+// each of these system calls, or only at those on `path`: "signal=KILL:when=3",
+// "error=EIO", and so on. strace(1)
+std::vector<std::string> WithFault(const std::string& calls,
+                                   const std::string& fault,
+                                   const std::vector<std::string>& argv,
+                                   const std::string& path = "");
 
 // "/ipc-test-..." and so on: no two tests, nor two runs of one, share it.
 std::string UniqueName();

@@ -1,0 +1,169 @@
+// The header in one process, with the calls that it makes watched: what comes
+// before what, what fails, and two threads for ThreadSanitizer to look at.
+#include <gtest/gtest.h>
+#include <semaphore.h>
+#include <sys/mman.h>
+
+#include <functional>
+#include <mutex>
+#include <thread>
+
+#include "testing/child_process.h"
+
+// What the header calls in their place.
+int WatchedSemInit(sem_t* semaphore, int shared, unsigned value);
+int WatchedSemPost(sem_t* semaphore);
+void* WatchedMmap(void* address, size_t size, int protection, int flags, int fd,
+                  off_t offset);
+int WatchedMunmap(void* address, size_t size);
+
+#define sem_init WatchedSemInit
+#define sem_post WatchedSemPost
+#define mmap WatchedMmap
+#define munmap WatchedMunmap
+#include "shm/shared_memory.h"
+#undef sem_init
+#undef sem_post
+#undef mmap
+#undef munmap
+
+namespace {
+
+using ipc::Layout;
+using ipc::SharedMemory;
+
+std::function<void(int shared)> on_sem_init;
+std::function<void()> on_sem_post;
+
+// All mappings are one, as only then ThreadSanitizer, which goes by addresses,
+// sees that the two threads share it.
+std::mutex mutex;
+Layout* layout = nullptr;
+int mappings = 0;
+bool mmap_fails = false;
+
+}  // namespace
+
+int WatchedSemInit(sem_t* semaphore, int shared, unsigned value) {
+  if (on_sem_init) on_sem_init(shared);
+  return ::sem_init(semaphore, shared, value);
+}
+
+int WatchedSemPost(sem_t* semaphore) {
+  if (on_sem_post) on_sem_post();
+  return ::sem_post(semaphore);
+}
+
+void* WatchedMmap(void* address, size_t size, int protection, int flags, int fd,
+                  off_t offset) {
+  const std::lock_guard lock(mutex);
+  if (mmap_fails) {
+    errno = ENOMEM;
+    return MAP_FAILED;
+  }
+  if (mappings++ == 0) {
+    layout = static_cast<Layout*>(
+        ::mmap(address, size, protection, flags, fd, offset));
+  }
+  return layout;
+}
+
+int WatchedMunmap(void* address, size_t size) {
+  const std::lock_guard lock(mutex);
+  return --mappings > 0 ? 0 : ::munmap(address, size);
+}
+
+namespace {
+
+class SharedMemoryTest : public testing::Test {
+ protected:
+  ~SharedMemoryTest() override {
+    EXPECT_EQ(::shm_open(name_.c_str(), O_RDWR, 0), -1) << "left behind";
+    EXPECT_EQ(mappings, 0);
+    on_sem_init = nullptr;
+    on_sem_post = nullptr;
+    mmap_fails = false;
+  }
+
+  const std::string name_ = ipc_testing::UniqueName();
+};
+
+TEST_F(SharedMemoryTest, SemaphoresAreSharedAndComeBeforeReady) {
+  int semaphores = 0;
+  on_sem_init = [&](int shared) {
+    ++semaphores;
+    EXPECT_EQ(shared, 1) << "no post would wake another process";
+    EXPECT_EQ(layout->ready, 0U) << "a post could be lost";
+  };
+  const auto memory = SharedMemory::Create(name_, os::kForever);
+  EXPECT_EQ(semaphores, 2);
+  EXPECT_EQ(layout->ready, Layout::kReady);
+}
+
+TEST_F(SharedMemoryTest, MessageIsThereBeforeItIsPosted) {
+  auto memory = SharedMemory::Create(name_, os::kForever);
+  std::vector<std::string> seen;
+  on_sem_post = [&] { seen.emplace_back(layout->text.data(), layout->length); };
+  memory.Put("message");
+  EXPECT_EQ(seen, std::vector<std::string>{"message"});
+}
+
+TEST_F(SharedMemoryTest, WriterAndReaderDoNotRace) {
+  for (std::size_t size = 0; size <= ipc::kCapacity; ++size) {
+    const std::string message = ipc_testing::RandomBytes(size);
+    auto writer = SharedMemory::Create(name_, os::kForever);
+    std::thread reading([&] {
+      auto reader = SharedMemory::Open(name_, os::kForever);
+      EXPECT_EQ(reader.Get(), message);
+      reader.Done();
+    });
+    writer.Put(message);
+    writer.AwaitDone();
+    reading.join();
+  }
+}
+
+TEST_F(SharedMemoryTest, LengthIsReadOnce) {
+  auto writer = SharedMemory::Create(name_, os::kForever);
+  auto reader = SharedMemory::Open(name_, os::kForever);
+  std::jthread changing([&](const std::stop_token& stop) {
+    while (!stop.stop_requested()) {
+      layout->length = ipc::kCapacity;
+      layout->length = ipc::kCapacity + 1;
+    }
+  });
+  int taken = 0;
+  int refused = 0;
+  while (taken < 20000 || refused < 20000) {  // It takes one in a thousand.
+    ::sem_post(&layout->filled);
+    try {
+      ASSERT_LE(reader.Get().size(), ipc::kCapacity);
+      ++taken;
+    } catch (const os::Error& error) {
+      ASSERT_EQ(error.code().value(), EBADMSG);
+      ++refused;
+    }
+  }
+}
+
+TEST_F(SharedMemoryTest, MessageThatDoesNotFitIsRefused) {
+  auto memory = SharedMemory::Create(name_, os::kForever);
+  try {
+    memory.Put(std::string(ipc::kCapacity + 1, 'x'));
+    FAIL();
+  } catch (const os::Error& error) {
+    EXPECT_EQ(error.code().value(), EMSGSIZE);
+  }
+}
+
+TEST_F(SharedMemoryTest, MappingThatFailsIsAFailure) {
+  mmap_fails = true;
+  try {
+    SharedMemory::Create(name_, os::kForever);
+    FAIL();
+  } catch (const os::Error& error) {
+    EXPECT_EQ(error.what(), "mmap '" + name_ + "': Cannot allocate memory");
+  }
+}
+
+}  // namespace

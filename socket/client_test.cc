@@ -1,0 +1,317 @@
+// The client: what goes to a server and comes back, and what happens if it does
+// not.
+#include "socket/test_server.h"
+
+namespace {
+
+using ipc_testing::Accept;
+using ipc_testing::ChildProcess;
+using ipc_testing::Exited;
+using ipc_testing::ExpectError;
+using ipc_testing::Killed;
+using ipc_testing::kLittle;
+using ipc_testing::Place;
+using ipc_testing::Program;
+using ipc_testing::RandomBytes;
+using ipc_testing::Receive;
+using ipc_testing::Server;
+using ipc_testing::TimeUsed;
+
+// --- With the server ---------------------------------------------------------
+
+class Client : public ipc_testing::EitherDomain {};
+INSTANTIATE_TEST_SUITE_P(, Client, ipc_testing::BothDomains(),
+                         ipc_testing::NameOf);
+
+TEST_P(Client, GetsItsInputBack) {
+  const Server server(GetParam());
+  for (const std::size_t size :
+       {0, 1, 99, 100, 101, 4096, 65536, 65537, 5'000'000}) {
+    ChildProcess client(server.Command("CLIENT", {"-"}), RandomBytes(size));
+    EXPECT_EQ(client.Wait(), Exited(0)) << size;
+    EXPECT_TRUE(client.Out() == RandomBytes(size)) << size;
+    EXPECT_EQ(client.Err(), "");
+  }
+}
+
+TEST_P(Client, GetsItsInputBackThroughSmallBuffers) {
+  // Sends are short, and both ends soon have no room for more.
+  const Place place(GetParam());
+  ChildProcess server(place.Command("SMALL_SERVER"));
+  server.AwaitErr("listening");
+  ChildProcess client(place.Command("SMALL_CLIENT", {"-"}),
+                      RandomBytes(1'000'000));
+  EXPECT_EQ(client.Wait(), Exited(0)) << client.Err();
+  EXPECT_TRUE(client.Out() == RandomBytes(1'000'000));
+}
+
+TEST_P(Client, GetsItsMessageBackAndANewline) {
+  const Server server(GetParam());
+  const std::string longest(100'000, 'x');
+  for (const std::string message : {"", "one", "two words", longest.c_str()}) {
+    ChildProcess client(server.Command("CLIENT", {message}));
+    EXPECT_EQ(client.Wait(), Exited(0));
+    EXPECT_EQ(client.Out(), message + "\n");
+  }
+}
+
+TEST_P(Client, SaysHelloWorld) {
+  const Server server(GetParam());
+  ChildProcess client(server.Command("CLIENT"));
+  EXPECT_EQ(client.Wait(), Exited(0));
+  EXPECT_EQ(client.Out(), "Hello World\n");
+}
+
+TEST_P(Client, GetsAnswersWhileItsInputGoesOn) {
+  const Server server(GetParam());
+  ChildProcess client(server.Command("CLIENT", {"-"}), std::nullopt);
+  client.Send("one");
+  client.AwaitOut("one");
+  client.Send("two");
+  client.AwaitOut("onetwo");
+  client.CloseInput();
+  EXPECT_EQ(client.Wait(), Exited(0));
+}
+
+TEST_P(Client, MayStartFirst) {
+  const Place place(GetParam());
+  ChildProcess client(place.Command("CLIENT"));
+  client.AwaitErr("client: waiting for a server on '" + place.name + "'\n");
+  ChildProcess server(place.Command("SERVER"));
+  EXPECT_EQ(client.Wait(), Exited(0));
+  EXPECT_EQ(client.Out(), "Hello World\n");
+}
+
+TEST(ClientAtAPath, WaitsAtAStalePath) {
+  Server dead("unix");
+  dead.process.Signal(SIGKILL);
+  dead.process.Wait();
+  ChildProcess client(dead.Command("CLIENT"));
+  client.AwaitErr("waiting for a server");
+  ChildProcess server(dead.Command("SERVER"));
+  EXPECT_EQ(client.Wait(), Exited(0));
+  EXPECT_EQ(client.Out(), "Hello World\n");
+}
+
+TEST_P(Client, NoticesTheServersDeathWhileItsInputIsSilent) {
+  Server server(GetParam());
+  ChildProcess client(server.Command("CLIENT", {"-"}), std::nullopt);
+  client.Send("one");
+  client.AwaitOut("one");
+  server.process.Signal(SIGKILL);
+  ExpectError(client, "client: recv '" + server.name + "': Connection reset");
+}
+
+TEST_P(Client, NoticesTheServersDeathInTheMiddle) {
+  Server server(GetParam());
+  ChildProcess client(server.Command("CLIENT", {"-"}), "", [] {
+    ::dup2(::open("/dev/zero", O_RDONLY), STDIN_FILENO);
+  });
+  client.AwaitOut(std::string(100'000, '\0'));
+  server.process.Signal(SIGKILL);
+  ExpectError(client, "client: ");
+}
+
+TEST_P(Client, ReportsAnOutputThatTakesNothing) {
+  const Server server(GetParam());
+  ChildProcess full(server.Command("CLIENT"), "", [] {
+    ::dup2(::open("/dev/full", O_WRONLY), STDOUT_FILENO);
+  });
+  ExpectError(full, "client: write 'standard output': No space left on device");
+  ChildProcess closed(server.Command("CLIENT"), "",
+                      [] { ::close(STDOUT_FILENO); });
+  ExpectError(closed, "client: write 'standard output': Bad file descriptor");
+  ChildProcess broken(server.Command("CLIENT"), "", [] {
+    int ends[2];
+    if (::pipe(ends) == 0) ::dup2(ends[1], STDOUT_FILENO);
+    ::close(ends[0]);
+    ::close(ends[1]);
+  });
+  ExpectError(broken, "client: write 'standard output': Broken pipe");
+}
+
+TEST_P(Client, ReportsAClosedInput) {
+  const Server server(GetParam());
+  ChildProcess client(server.Command("CLIENT", {"-"}), "",
+                      [] { ::close(STDIN_FILENO); });
+  ExpectError(client, "client: read 'standard input': Bad file descriptor");
+}
+
+// --- With a bad server -------------------------------------------------------
+
+// A client, and the server's end of its connection.
+struct BadServer : Place {
+  explicit BadServer(const std::string& domain,
+                     const std::vector<std::string>& arguments = {},
+                     const std::optional<std::string>& input = "")
+      : Place(domain), listener(Address()) {
+    process.emplace(Command("CLIENT", arguments), input);
+    client = Accept(listener);
+  }
+  void Send(const std::string& bytes) const {
+    EXPECT_EQ(::send(client.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL),
+              static_cast<ssize_t>(bytes.size()));
+  }
+  void ExpectFailure(const std::string& call, const std::string& reason) {
+    ExpectError(*process, "client: " + call + " '" + name + "': " + reason);
+  }
+
+  ipc::Listener listener;
+  os::UniqueFd client;
+  std::optional<ChildProcess> process;
+};
+
+class ClientOfABadServer : public ipc_testing::EitherDomain {};
+INSTANTIATE_TEST_SUITE_P(, ClientOfABadServer, ipc_testing::BothDomains(),
+                         ipc_testing::NameOf);
+
+TEST_P(ClientOfABadServer, NoticesThatItCloses) {
+  BadServer server(GetParam(), {"-"}, std::nullopt);
+  server.client.Close();
+  server.ExpectFailure("recv", "Connection reset");
+}
+
+TEST_P(ClientOfABadServer, NoticesThatItClosesWithoutAReply) {
+  BadServer server(GetParam());
+  EXPECT_EQ(Receive(server.client.get()), "Hello World\n");
+  server.client.Close();
+  server.ExpectFailure("recv", "Connection reset");
+}
+
+TEST_P(ClientOfABadServer, NoticesThatTooLittleComesBack) {
+  BadServer server(GetParam());
+  EXPECT_EQ(Receive(server.client.get()), "Hello World\n");
+  server.Send("Hello World");
+  server.client.Close();
+  server.ExpectFailure("recv", "Connection reset");
+  EXPECT_EQ(server.process->Out(), "Hello World");
+}
+
+TEST_P(ClientOfABadServer, NoticesThatOtherBytesComeBack) {
+  BadServer server(GetParam());
+  EXPECT_EQ(Receive(server.client.get()), "Hello World\n");
+  server.Send("Hello Wurld\n");
+  server.ExpectFailure("recv", "Bad message; it is not what was sent");
+}
+
+TEST_P(ClientOfABadServer, NoticesBytesThatItHasNotSent) {
+  BadServer server(GetParam(), {"-"}, std::nullopt);
+  server.Send("x");
+  server.ExpectFailure("recv", "Bad message; it is not what was sent");
+}
+
+TEST_P(ClientOfABadServer, NoticesBytesAfterTheReply) {
+  BadServer server(GetParam());
+  EXPECT_EQ(Receive(server.client.get()), "Hello World\n");
+  server.Send("Hello World\n");
+  server.process->AwaitOut("Hello World\n");
+  server.Send("x");
+  server.ExpectFailure("recv", "Bad message; it is not what was sent");
+}
+
+TEST_P(ClientOfABadServer, WaitsNoLongerThanItsTimeout) {
+  BadServer silent(GetParam(), {"--timeout", "0.2"});
+  silent.ExpectFailure("recv", "Connection timed out; waited for the reply");
+  // One that takes nothing, either.
+  BadServer deaf(GetParam(), {"--timeout", "0.2", "-"}, RandomBytes(5'000'000));
+  deaf.ExpectFailure("recv", "Connection timed out; waited for the reply");
+}
+
+TEST_P(ClientOfABadServer, DoesNotWaitForInputWithTheTimeout) {
+  BadServer server(GetParam(), {"--timeout", "0.2", "-"}, std::nullopt);
+  os::Pause(os::Timeout(400));
+  EXPECT_FALSE(server.process->HasEnded());
+}
+
+TEST_P(ClientOfABadServer, TakesLittleOfItsInputInAdvance) {
+  // From one that reads all, and sends nothing back.
+  BadServer server(GetParam(), {"-"}, std::string(5'000'000, 'x'));
+  std::size_t got = 0;
+  pollfd ready{server.client.get(), POLLIN, 0};
+  while (os::Poll({&ready, 1}, 300)) {
+    const std::string some = Receive(server.client.get());
+    if (some.empty()) break;
+    got += some.size();
+  }
+  EXPECT_GT(got, 0U);
+  EXPECT_LE(got, 2U * 65536);
+}
+
+TEST_P(ClientOfABadServer, TakesARepliesPieces) {
+  BadServer server(GetParam());
+  EXPECT_EQ(Receive(server.client.get()), "Hello World\n");
+  std::string sent;
+  for (const char byte : std::string("Hello World\n")) {
+    server.Send({byte});
+    server.process->AwaitOut(sent += byte);
+  }
+  server.client.Close();
+  EXPECT_EQ(server.process->Wait(), Exited(0));
+}
+
+// --- Alone -------------------------------------------------------------------
+
+TEST_P(Client, GivesUpAtItsTimeout) {
+  const Place place(GetParam());
+  ChildProcess client(place.Command("CLIENT", {"--timeout", "0.2"}));
+  EXPECT_EQ(client.Wait(), Exited(1));
+  EXPECT_EQ(client.Err(), "client: waiting for a server on '" + place.name +
+                              "'\nclient: connect '" + place.name +
+                              "': Connection timed out; waited for a server\n");
+}
+
+TEST(ClientAtAPath, UsesNoProcessorWhileItWaits) {
+  const Place nobody("unix");
+  ChildProcess waiting(nobody.Command("CLIENT"));
+  waiting.AwaitErr("waiting for a server");
+  EXPECT_LT(TimeUsed(waiting), kLittle);
+  const BadServer silent("unix");
+  EXPECT_EQ(Receive(silent.client.get()), "Hello World\n");
+  EXPECT_LT(TimeUsed(*silent.process), kLittle);
+}
+
+TEST_P(Client, DiesOfTheSignalThatEndsIt) {
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+    // While it waits for the reply, for its input, and for a server.
+    BadServer silent(GetParam());
+    EXPECT_EQ(Receive(silent.client.get()), "Hello World\n");
+    BadServer idle(GetParam(), {"-"}, std::nullopt);
+    idle.process->Send("x");
+    EXPECT_EQ(Receive(idle.client.get()), "x");
+    const Place nobody("unix");
+    ChildProcess waiting(nobody.Command("CLIENT"));
+    waiting.AwaitErr("waiting for a server");
+    for (ChildProcess* client : {&*silent.process, &*idle.process, &waiting}) {
+      client->Signal(signal);
+      EXPECT_EQ(client->Wait(), Killed(signal));
+    }
+    EXPECT_EQ(nobody.directory.Names(), std::vector<std::string>());
+  }
+}
+
+TEST(ClientUsage, WrongIsStatus2) {
+  for (const std::vector<std::string>& arguments :
+       std::vector<std::vector<std::string>>{{"one", "two"},
+                                             {"--no-such-option"},
+                                             {"--unix"},
+                                             {"--unix", "/x", "--tcp", "h:1"},
+                                             {"--tcp", "127.0.0.1"},
+                                             {"--timeout", "-1"},
+                                             {"--timeout", "x"}}) {
+    std::vector<std::string> command{Program("CLIENT")};
+    command.insert(command.end(), arguments.begin(), arguments.end());
+    ChildProcess client(command);
+    EXPECT_EQ(client.Wait(), Exited(2)) << arguments[0];
+    EXPECT_EQ(client.Out(), "");
+    EXPECT_TRUE(client.Err().starts_with("client: ")) << client.Err();
+  }
+}
+
+TEST(ClientUsage, HelpIsStatus0) {
+  ChildProcess client({Program("CLIENT"), "--help"});
+  EXPECT_EQ(client.Wait(), Exited(0));
+  EXPECT_TRUE(client.Out().starts_with("Usage: client "));
+  EXPECT_EQ(client.Err(), "");
+}
+
+}  // namespace

@@ -1,0 +1,492 @@
+// The server: what it owes to its clients, to other servers, and to the names
+// that it uses.
+#include <sys/resource.h>
+
+#include <filesystem>
+#include <list>
+
+#include "socket/test_server.h"
+
+namespace {
+
+namespace fs = std::filesystem;
+using ipc::Address;
+using ipc_testing::Answers;
+using ipc_testing::ChildProcess;
+using ipc_testing::Exchange;
+using ipc_testing::Exited;
+using ipc_testing::ExpectError;
+using ipc_testing::Killed;
+using ipc_testing::kLittle;
+using ipc_testing::Place;
+using ipc_testing::Program;
+using ipc_testing::RandomBytes;
+using ipc_testing::Receive;
+using ipc_testing::Server;
+using ipc_testing::TimeUsed;
+using ipc_testing::WithFault;
+
+// Sends what fits in without waiting, and returns how much that was.
+std::size_t Fill(int fd) {
+  static const std::string bytes(1 << 16, 'x');
+  std::size_t sent = 0;
+  ssize_t n = 0;
+  while ((n = ::send(fd, bytes.data(), bytes.size(),
+                     MSG_NOSIGNAL | MSG_DONTWAIT)) > 0) {
+    sent += static_cast<std::size_t>(n);
+  }
+  return sent;
+}
+
+// --- Clients -----------------------------------------------------------------
+
+class ServerOfMany : public ipc_testing::EitherDomain {};
+INSTANTIATE_TEST_SUITE_P(, ServerOfMany, ipc_testing::BothDomains(),
+                         ipc_testing::NameOf);
+
+TEST_P(ServerOfMany, Answers100AtOnce) {
+  const Server server(GetParam());
+  std::vector<os::UniqueFd> clients(100);
+  for (auto& client : clients) client = server.Connect();
+  for (const auto& client : clients) {
+    const std::string bytes = RandomBytes(1000);
+    EXPECT_EQ(::send(client.get(), bytes.data(), bytes.size(), 0), 1000);
+  }
+  // From the last to the first: none has to wait for another.
+  for (std::size_t i = clients.size(); i-- > 0;) {
+    EXPECT_EQ(Exchange(clients[i].get(), "").size(), 0U);
+    std::string got;
+    while (got.size() < 1000) got += Receive(clients[i].get());
+    EXPECT_EQ(got, RandomBytes(1000));
+  }
+}
+
+TEST_P(ServerOfMany, WaitsForNone) {
+  const Server server(GetParam());
+  const auto silent = server.Connect();
+  const auto slow = server.Connect();
+  const auto deaf = server.Connect();  // Sends, and never reads.
+  Fill(deaf.get());
+  for (const char byte : std::string("slow")) {
+    EXPECT_EQ(Exchange(slow.get(), {&byte, 1}), std::string(1, byte));
+    EXPECT_TRUE(Answers(server.Connect()));
+    Fill(deaf.get());
+  }
+  EXPECT_TRUE(Answers(silent));
+}
+
+TEST_P(ServerOfMany, TakesNoMoreFromOneThatDoesNotRead) {
+  const Server server(GetParam());
+  const auto deaf = server.Connect();
+  const auto other = server.Connect();
+  std::size_t sent = 0;
+  // Full for good: not even after the server has had ten turns is there room.
+  constexpr std::size_t kFarTooMuch = 100'000'000;
+  for (int turns = 0; turns < 10 && sent < kFarTooMuch; ++turns) {
+    const std::size_t more = Fill(deaf.get());
+    sent += more;
+    if (more != 0) turns = 0;
+    EXPECT_TRUE(Answers(other));
+  }
+  EXPECT_GT(sent, 0U);
+  EXPECT_LT(sent, kFarTooMuch);
+  // And all of it comes back, once it does read.
+  std::size_t got = 0;
+  while (got < sent) got += Receive(deaf.get()).size();
+  EXPECT_EQ(got, sent);
+}
+
+TEST_P(ServerOfMany, OutlivesThoseThatVanish) {
+  const Server server(GetParam());
+  const auto other = server.Connect();
+  for (int i = 0; i < 10; ++i) {
+    auto vanishing = server.Connect();
+    Fill(vanishing.get());
+    const linger reset{1, 0};  // RST in place of FIN.
+    ::setsockopt(vanishing.get(), SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+    vanishing.Close();
+    EXPECT_TRUE(Answers(other));
+  }
+}
+
+TEST_P(ServerOfMany, SendsBackWhatCameBeforeTheHalfClose) {
+  const Server server(GetParam());
+  const auto client = server.Connect();
+  const std::string bytes = RandomBytes(50000);
+  ASSERT_EQ(::send(client.get(), bytes.data(), bytes.size(), 0), 50000);
+  ::shutdown(client.get(), SHUT_WR);
+  std::string got;
+  for (std::string some; !(some = Receive(client.get())).empty();) got += some;
+  EXPECT_TRUE(got == bytes);
+}
+
+TEST_P(ServerOfMany, ForgetsThoseThatLeave) {
+  // Else it would soon have no descriptors left.
+  const Server server(GetParam(), [] {
+    const rlimit few{20, 20};
+    ::setrlimit(RLIMIT_NOFILE, &few);
+  });
+  for (int i = 0; i < 100; ++i) EXPECT_TRUE(Answers(server.Connect()));
+}
+
+TEST_P(ServerOfMany, WithoutDescriptorsLetsTheRestWait) {
+  const Server server(GetParam(), [] {
+    const rlimit few{10, 10};
+    ::setrlimit(RLIMIT_NOFILE, &few);
+  });
+  std::list<os::UniqueFd> clients;
+  for (int i = 0; i < 20; ++i) clients.push_back(server.Connect());
+  EXPECT_TRUE(Answers(clients.front()));
+  // Those that wait are no work.
+  EXPECT_LT(TimeUsed(server.process), kLittle);
+  // Each that leaves makes room for one that waits.
+  for (; !clients.empty(); clients.pop_front()) {
+    EXPECT_TRUE(Answers(clients.front()));
+  }
+}
+
+TEST_P(ServerOfMany, UsesNoProcessorWhileTheyAreSilent) {
+  const Server server(GetParam());
+  const auto silent = server.Connect();
+  const auto deaf = server.Connect();
+  EXPECT_TRUE(Answers(silent));
+  while (Fill(deaf.get()) != 0) EXPECT_TRUE(Answers(silent));
+  EXPECT_LT(TimeUsed(server.process), kLittle);
+}
+
+// --- Other programs as clients -----------------------------------------------
+
+// Runs the program with the input, if it is installed, and expects it back.
+void ExpectEcho(const std::string& program,
+                const std::vector<std::string>& arguments) {
+  std::vector<std::string> command{"/usr/bin/" + program};
+  if (!fs::exists(command[0])) GTEST_SKIP() << command[0] << " is not there";
+  command.insert(command.end(), arguments.begin(), arguments.end());
+  const std::string input = RandomBytes(10000);
+  ChildProcess process(command, input);
+  EXPECT_EQ(process.Wait(), Exited(0)) << process.Err();
+  EXPECT_TRUE(process.Out() == input) << process.Err();
+}
+
+TEST(ServerOfOthers, AnswersNetcat) {
+  const Server unix("unix");
+  ExpectEcho("nc", {"-N", "-U", unix.name});
+  const Server tcp("tcp");
+  const std::size_t colon = tcp.name.find(':');
+  ExpectEcho("nc",
+             {"-N", tcp.name.substr(0, colon), tcp.name.substr(colon + 1)});
+}
+
+TEST(ServerOfOthers, AnswersSocat) {
+  const Server unix("unix");
+  ExpectEcho("socat", {"-t60", "-", "UNIX-CONNECT:" + unix.name});
+  const Server tcp("tcp");
+  ExpectEcho("socat", {"-t60", "-", "TCP:" + tcp.name});
+}
+
+// --- Ends --------------------------------------------------------------------
+
+class ServerEnd : public ipc_testing::EitherDomain {};
+INSTANTIATE_TEST_SUITE_P(, ServerEnd, ipc_testing::BothDomains(),
+                         ipc_testing::NameOf);
+
+TEST_P(ServerEnd, BySignalLeavesNothing) {
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+    Server server(GetParam());
+    const auto silent = server.Connect();
+    const auto deaf = server.Connect();
+    Fill(deaf.get());
+    EXPECT_TRUE(Answers(silent));
+    server.process.Signal(signal);
+    EXPECT_EQ(server.process.Wait(), Killed(signal));
+    EXPECT_EQ(server.directory.Names(), std::vector<std::string>());
+    EXPECT_EQ(Receive(silent.get()), "");
+  }
+}
+
+// Starts a server again and again, and sends it the signal at its first system
+// call, the second and so on, until it comes to listen. `check` looks at what
+// each has left.
+void EndAtEachCall(const Place& place, const std::string& signal,
+                   const std::function<void()>& check) {
+  bool listens = false;
+  for (int call = 1; !listens; ++call) {
+    ChildProcess process(WithFault(
+        "openat,fcntl,newfstatat,socket,connect,setsockopt,fchmod,bind,listen,"
+        "unlink,getsockname,epoll_create1,epoll_ctl,write",
+        "signal=" + signal + ":when=" + std::to_string(call),
+        place.Command("SERVER")));
+    try {
+      process.AwaitErr("listening");
+      listens = true;
+      process.Signal(SIGTERM);
+    } catch (const std::runtime_error&) {
+      // It has ended before that.
+    }
+    EXPECT_NE(process.Wait().signal, 0) << call;
+    check();
+  }
+}
+
+TEST_P(ServerEnd, AtAnyInstantLeavesNothing) {
+  const Place place(GetParam());
+  EndAtEachCall(place, "TERM", [&] {
+    EXPECT_EQ(place.directory.Names(), std::vector<std::string>());
+  });
+}
+
+TEST_P(ServerEnd, ByKillAtAnyInstantIsNoObstacleToTheNext) {
+  // Each begins with what the one before has left.
+  const Place place(GetParam());
+  EndAtEachCall(place, "KILL", [] {});
+  ChildProcess next(place.Command("SERVER"));
+  next.AwaitErr("listening");
+  EXPECT_TRUE(Answers(ipc::Connect(place.Address(), os::Timeout(0))));
+}
+
+TEST_P(ServerEnd, ByKillIsNoObstacleToTheNext) {
+  Server server(GetParam());
+  const auto client = server.Connect();  // Its address stays in use.
+  EXPECT_TRUE(Answers(client));
+  server.process.Signal(SIGKILL);
+  EXPECT_EQ(server.process.Wait(), Killed(SIGKILL));
+  ChildProcess next(server.Command("SERVER"));
+  next.AwaitErr("listening on '" + server.name + "'");
+  EXPECT_TRUE(Answers(server.Connect()));
+  next.Signal(SIGTERM);
+  EXPECT_EQ(next.Wait(), Killed(SIGTERM));
+  EXPECT_EQ(server.directory.Names(), std::vector<std::string>());
+}
+
+// --- Names -------------------------------------------------------------------
+
+// Runs a server there, and expects that it fails so.
+void ExpectRefused(const Place& place, const std::string& error) {
+  ChildProcess process(place.Command("SERVER"));
+  ExpectError(process, "server: " + error);
+}
+
+class ServerName : public ipc_testing::EitherDomain {};
+INSTANTIATE_TEST_SUITE_P(, ServerName, ipc_testing::BothDomains(),
+                         ipc_testing::NameOf);
+
+TEST_P(ServerName, IsOneServersAtATime) {
+  const Server first(GetParam());
+  const auto client = first.Connect();
+  EXPECT_TRUE(Answers(client));
+  ExpectRefused(first, GetParam() == "unix"
+                           ? "open '" + first.name + ".lock': Device or"
+                           : "bind '" + first.name + "': Address already");
+  EXPECT_TRUE(Answers(client));
+  EXPECT_TRUE(Answers(first.Connect()));
+}
+
+// Everything about what has that name.
+struct State {
+  explicit State(const std::string& path) { ::lstat(path.c_str(), &status); }
+  bool operator==(const State& other) const {
+    const auto& [a, b] = std::tie(status, other.status);
+    return a.st_ino == b.st_ino && a.st_mode == b.st_mode &&
+           a.st_size == b.st_size && a.st_mtim.tv_nsec == b.st_mtim.tv_nsec;
+  }
+  struct stat status {};
+};
+
+// A server is refused there, and all is as it was.
+void ExpectLeft(const Place& place, const std::string& path,
+                const std::string& error) {
+  const State before(path);
+  const auto names = place.directory.Names();
+  ExpectRefused(place, error);
+  EXPECT_TRUE(State(path) == before);
+  EXPECT_EQ(place.directory.Names(), names);
+}
+
+void Write(const std::string& path, const std::string& text) {
+  const os::UniqueFd fd(
+      ::open(path.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+  os::WriteAll(fd.get(), os::Bytes(text), path);
+}
+
+class ServerPath : public testing::Test {
+ protected:
+  void ExpectLeftAsItWas() {
+    ExpectLeft(place_, place_.name, "connect '" + place_.name + "': File exi");
+    // A client doesn't wait for it either.
+    ChildProcess client(place_.Command("CLIENT"));
+    ExpectError(client, "client: connect '" + place_.name + "': File exists");
+  }
+  void ExpectLockLeftAsItWas(const std::string& reason) {
+    ExpectLeft(place_, lock_, "open '" + lock_ + "': " + reason);
+  }
+
+  Place place_{"unix"};
+  std::string lock_ = place_.name + ".lock";
+};
+
+TEST_F(ServerPath, OfAFileIsLeft) {
+  Write(place_.name, "mine");
+  ExpectLeftAsItWas();
+}
+
+TEST_F(ServerPath, OfAnEmptyFileIsLeft) {
+  Write(place_.name, "");
+  ExpectLeftAsItWas();
+}
+
+TEST_F(ServerPath, OfADirectoryIsLeft) {
+  fs::create_directory(place_.name);
+  ExpectLeftAsItWas();
+}
+
+TEST_F(ServerPath, OfALinkIsLeft) {
+  fs::create_symlink("nothing", place_.name);
+  ExpectLeftAsItWas();
+}
+
+TEST_F(ServerPath, OfALinkToASocketIsLeft) {
+  const Server other("unix");
+  fs::create_symlink(other.name, place_.name);
+  ExpectLeftAsItWas();
+}
+
+TEST_F(ServerPath, OfAFifoIsLeft) {
+  ASSERT_EQ(::mkfifo(place_.name.c_str(), 0600), 0);
+  ExpectLeftAsItWas();
+}
+
+// One that knows of no lock.
+os::UniqueFd ForeignListener(const Address& address) {
+  os::UniqueFd fd = address.Socket();
+  EXPECT_EQ(::bind(fd.get(), address.get(), address.length), 0);
+  EXPECT_EQ(::listen(fd.get(), 1), 0);
+  return fd;
+}
+
+TEST_F(ServerPath, OfAForeignServerIsLeft) {
+  const auto listener = ForeignListener(place_.Address());
+  ExpectLeft(place_, place_.name, "bind '" + place_.name + "': Address alr");
+  // Also when it has no room for one more.
+  const auto full = [this] {
+    std::vector<os::UniqueFd> clients;
+    do {
+      clients.push_back(place_.Address().Socket());
+    } while (::connect(clients.back().get(), place_.Address().get(),
+                       place_.Address().length) == 0);
+    return clients;
+  }();
+  ExpectLeft(place_, place_.name, "bind '" + place_.name + "': Address alr");
+}
+
+TEST_F(ServerPath, ThatADeadServerLeftIsTaken) {
+  ForeignListener(place_.Address());
+  const State before(place_.name);
+  ChildProcess process(place_.Command("SERVER"));
+  process.AwaitErr("listening");
+  EXPECT_FALSE(State(place_.name) == before);
+  EXPECT_TRUE(Answers(ipc::Connect(place_.Address(), os::Timeout(0))));
+}
+
+TEST_F(ServerPath, WithSomethingElseAsItsLockIsRefused) {
+  Write(lock_, "mine");
+  ExpectLockLeftAsItWas("File exists");
+  fs::remove(lock_);
+  fs::create_symlink("nothing", lock_);
+  ExpectLockLeftAsItWas("Too many levels of symbolic links");
+  fs::remove(lock_);
+  fs::create_directory(lock_);
+  ExpectLockLeftAsItWas("Is a directory");
+  fs::remove(lock_);
+  ASSERT_EQ(::mkfifo(lock_.c_str(), 0600), 0);
+  ExpectLockLeftAsItWas("File exists");
+}
+
+TEST_F(ServerPath, IsOnlyItsUsers) {
+  for (const mode_t mask : {0, 022, 077}) {
+    ChildProcess process(place_.Command("SERVER"), "",
+                         [mask] { ::umask(mask); });
+    process.AwaitErr("listening");
+    for (const auto& path : {place_.name, lock_}) {
+      EXPECT_EQ(State(path).status.st_mode & 07777U, 0600U) << path;
+    }
+    process.Signal(SIGTERM);
+    process.Wait();
+  }
+}
+
+TEST_F(ServerPath, HasUpTo107Bytes) {
+  place_.name += std::string(107 - place_.name.size(), 'x');
+  ChildProcess process(place_.Command("SERVER"));
+  process.AwaitErr("listening on '" + place_.name + "'");
+  EXPECT_TRUE(Answers(ipc::Connect(place_.Address(), os::Timeout(0))));
+  process.Signal(SIGTERM);
+  process.Wait();
+  place_.name += 'x';
+  ExpectRefused(place_, "bind '" + place_.name +
+                            "': File name too long; a path has 1 to 107 byte");
+  EXPECT_EQ(place_.directory.Names(), std::vector<std::string>());
+}
+
+TEST_F(ServerPath, IsNotEmpty) {
+  place_.name = "";
+  ExpectRefused(place_, "bind '': Invalid argument; a path has 1 to 107 byte");
+}
+
+TEST_F(ServerPath, WithControlCharactersIsStillOneLine) {
+  place_.name += "/no\nsuch\x1b[31m";
+  ExpectRefused(place_, "open '" + place_.directory.path() +
+                            "/socket/no?such?[31m.lock': No such file or");
+}
+
+// A server at port 0 of the host says where that is.
+void ExpectAnyPort(const std::string& host) {
+  Place place("tcp");
+  place.name = host + ":0";
+  ChildProcess process(place.Command("SERVER"));
+  process.AwaitErr("listening on '" + host + ":");
+  const std::string said = process.Err();
+  const std::size_t start = said.find('\'') + 1;
+  place.name = said.substr(start, said.rfind('\'') - start);
+  EXPECT_TRUE(Answers(ipc::Connect(place.Address(), os::Timeout(0))));
+}
+
+TEST(ServerPort, MayBeAny) { ExpectAnyPort("127.0.0.1"); }
+
+TEST(ServerPort, OfAnUnknownHostIsRefused) {
+  Place place("tcp");
+  place.name = "a..b:1";
+  ExpectRefused(place, "getaddrinfo 'a..b:1': Cannot assign");
+}
+
+TEST(ServerPort, MayBeOfVersion6) {
+  if (!fs::exists("/proc/net/if_inet6")) GTEST_SKIP() << "no IPv6 here";
+  ExpectAnyPort("[::1]");
+}
+
+// --- Usage -------------------------------------------------------------------
+
+TEST(ServerUsage, WrongIsStatus2) {
+  for (const std::vector<std::string>& arguments :
+       std::vector<std::vector<std::string>>{{"operand"},
+                                             {"--timeout", "1"},
+                                             {"--unix"},
+                                             {"--unix", "/x", "--tcp", "h:1"},
+                                             {"--tcp", "127.0.0.1"},
+                                             {"--tcp", "127.0.0.1:70000"}}) {
+    std::vector<std::string> command{Program("SERVER")};
+    command.insert(command.end(), arguments.begin(), arguments.end());
+    ChildProcess process(command);
+    EXPECT_EQ(process.Wait(), Exited(2)) << arguments[0];
+    EXPECT_EQ(process.Out(), "");
+    EXPECT_TRUE(process.Err().starts_with("server: ")) << process.Err();
+  }
+}
+
+TEST(ServerUsage, HelpIsStatus0) {
+  ChildProcess process({Program("SERVER"), "--help"});
+  EXPECT_EQ(process.Wait(), Exited(0));
+  EXPECT_TRUE(process.Out().starts_with("Usage: server "));
+  EXPECT_EQ(process.Err(), "");
+}
+
+}  // namespace
