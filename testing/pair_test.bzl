@@ -50,6 +50,8 @@ def pair_test(name, receiver, sender, naming, received = "", sent = "", message 
         sh_test(
             name = name + "_copy",
             size = "medium",
+            # It compiles by itself: the same in every configuration.
+            tags = ["once"],
             srcs = ["//testing:copy_test.sh"],
             args = _quoted([
                 native.package_name() + "/README.md",
