@@ -351,8 +351,9 @@ auto Await(const std::string& what, const char* call, const std::string& object,
     if (deadline.Passed()) {
       throw Error(ETIMEDOUT, call, object, "waited for " + what);
     }
-    if (pause == Timeout(0))
+    if (pause == Timeout(0)) {
       Say("waiting for " + what + " on '" + object + "'");
+    }
   }
 }
 

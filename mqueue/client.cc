@@ -25,7 +25,7 @@ each line of standard input. "quit" ends the server.
 // Meanwhile notices if the server goes. `rest` is what has been read beyond it.
 bool ReadLine(ipc::MessageQueue& queue, std::string& rest, std::string& line) {
   std::size_t end = 0;
-  while ((end = rest.find('\n')) == rest.npos) {
+  while ((end = rest.find('\n')) == std::string::npos) {
     // What is longer than any message is a line, too: Send will refuse it.
     if (rest.size() > queue.max_bytes()) break;
     pollfd input{STDIN_FILENO, POLLIN, 0};
@@ -37,7 +37,7 @@ bool ReadLine(ipc::MessageQueue& queue, std::string& rest, std::string& line) {
   }
   if (rest.empty()) return false;
   line = rest.substr(0, end);
-  rest.erase(0, end == rest.npos ? end : end + 1);
+  rest.erase(0, end == std::string::npos ? end : end + 1);
   return true;
 }
 

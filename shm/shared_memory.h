@@ -130,8 +130,9 @@ class SharedMemory {
       const bool died = (peer == kWriter || layout_->reader_came != 0) &&
                         !os::IsLocked(object_.fd.get(), name_, peer);
       const timespec end = os::FromNow(pause);
-      if (os::Retry(::sem_clockwait, semaphore, CLOCK_MONOTONIC, &end) != -1)
+      if (os::Retry(::sem_clockwait, semaphore, CLOCK_MONOTONIC, &end) == 0) {
         return true;
+      }
       if (errno == ETIMEDOUT && !died) return false;
       throw os::Error(died ? EOWNERDEAD : errno, "sem_clockwait", name_);
     };

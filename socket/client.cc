@@ -67,8 +67,9 @@ void Run(const os::CommandLine& line) {
       if (n == 0 && !open && owed.empty()) return;  // Its end, after ours.
       if (n == 0) throw os::Error(ECONNRESET, "recv", name);
       const std::string got(reinterpret_cast<const char*>(block.data()), n);
-      if (!owed.starts_with(got))
+      if (!owed.starts_with(got)) {
         throw os::Error(EBADMSG, "recv", name, "it is not what was sent");
+      }
       os::Print(os::Bytes(got));
       owed.erase(0, n);
     }

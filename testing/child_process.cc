@@ -29,8 +29,9 @@ namespace ipc_testing {
 namespace {
 
 int Check(int result, const char* call) {
-  if (result == -1)
+  if (result == -1) {
     throw std::system_error(errno, std::generic_category(), call);
+  }
   return result;
 }
 
