@@ -1,5 +1,4 @@
-// Sockets, the client: sends a message, or standard input, and prints what
-// comes back, which has to be the same.
+// Sockets, the client: sends its message, and prints it when it comes back.
 //
 // Terminal 1: bazel run //socket:client    client: waiting for a server on ...
 // Terminal 2: bazel run //socket:server    Terminal 1 then shows: Hello World
