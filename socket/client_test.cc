@@ -26,7 +26,7 @@ INSTANTIATE_TEST_SUITE_P(, Client, ipc_testing::BothDomains(),
 TEST_P(Client, GetsItsInputBack) {
   const Server server(GetParam());
   for (const std::size_t size :
-       {0, 1, 99, 100, 101, 4096, 65536, 65537, 5'000'000}) {
+       {0U, 1U, 99U, 100U, 101U, 4096U, 65536U, 65537U, 5'000'000U}) {
     ChildProcess client(server.Command("CLIENT", {"-"}), RandomBytes(size));
     EXPECT_EQ(client.Wait(), Exited(0)) << size;
     EXPECT_TRUE(client.Out() == RandomBytes(size)) << size;

@@ -24,7 +24,6 @@ using ipc_testing::RandomBytes;
 using ipc_testing::Receive;
 using ipc_testing::Server;
 using ipc_testing::TimeUsed;
-using ipc_testing::WithFault;
 
 // Sends what fits in without waiting, and returns how much that was.
 std::size_t Fill(int fd) {
@@ -190,6 +189,7 @@ class ServerEnd : public ipc_testing::EitherDomain {};
 INSTANTIATE_TEST_SUITE_P(, ServerEnd, ipc_testing::BothDomains(),
                          ipc_testing::NameOf);
 
+// At each of its system calls: //testing:fault_matrix_test.
 TEST_P(ServerEnd, BySignalLeavesNothing) {
   for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
     Server server(GetParam());
@@ -202,46 +202,6 @@ TEST_P(ServerEnd, BySignalLeavesNothing) {
     EXPECT_EQ(server.directory.Names(), std::vector<std::string>());
     EXPECT_EQ(Receive(silent.get()), "");
   }
-}
-
-// Starts a server again and again, and sends it the signal at its first system
-// call, the second and so on, until it comes to listen. `check` looks at what
-// each has left.
-void EndAtEachCall(const Place& place, const std::string& signal,
-                   const std::function<void()>& check) {
-  bool listens = false;
-  for (int call = 1; !listens; ++call) {
-    ChildProcess process(WithFault(
-        "openat,fcntl,newfstatat,socket,connect,setsockopt,fchmod,bind,listen,"
-        "unlink,getsockname,epoll_create1,epoll_ctl,write",
-        "signal=" + signal + ":when=" + std::to_string(call),
-        place.Command("SERVER")));
-    try {
-      process.AwaitErr("listening");
-      listens = true;
-      process.Signal(SIGTERM);
-    } catch (const std::runtime_error&) {
-      // It has ended before that.
-    }
-    EXPECT_NE(process.Wait().signal, 0) << call;
-    check();
-  }
-}
-
-TEST_P(ServerEnd, AtAnyInstantLeavesNothing) {
-  const Place place(GetParam());
-  EndAtEachCall(place, "TERM", [&] {
-    EXPECT_EQ(place.directory.Names(), std::vector<std::string>());
-  });
-}
-
-TEST_P(ServerEnd, ByKillAtAnyInstantIsNoObstacleToTheNext) {
-  // Each begins with what the one before has left.
-  const Place place(GetParam());
-  EndAtEachCall(place, "KILL", [] {});
-  ChildProcess next(place.Command("SERVER"));
-  next.AwaitErr("listening");
-  EXPECT_TRUE(Answers(ipc::Connect(place.Address(), os::Timeout(0))));
 }
 
 TEST_P(ServerEnd, ByKillIsNoObstacleToTheNext) {
@@ -402,15 +362,11 @@ TEST_F(ServerPath, WithSomethingElseAsItsLockIsRefused) {
 }
 
 TEST_F(ServerPath, IsOnlyItsUsers) {
-  for (const mode_t mask : {0, 022, 077}) {
-    ChildProcess process(place_.Command("SERVER"), "",
-                         [mask] { ::umask(mask); });
-    process.AwaitErr("listening");
-    for (const auto& path : {place_.name, lock_}) {
+  for (const mode_t mask : {0U, 022U, 077U}) {
+    const Server server("unix", [mask] { ::umask(mask); });
+    for (const auto& path : {server.name, server.name + ".lock"}) {
       EXPECT_EQ(State(path).status.st_mode & 07777U, 0600U) << path;
     }
-    process.Signal(SIGTERM);
-    process.Wait();
   }
 }
 
@@ -419,9 +375,10 @@ TEST_F(ServerPath, HasUpTo107Bytes) {
   ChildProcess process(place_.Command("SERVER"));
   process.AwaitErr("listening on '" + place_.name + "'");
   EXPECT_TRUE(Answers(ipc::Connect(place_.Address(), os::Timeout(0))));
-  process.Signal(SIGTERM);
-  process.Wait();
-  place_.name += 'x';
+}
+
+TEST_F(ServerPath, OfMoreBytesIsRefused) {
+  place_.name += std::string(108 - place_.name.size(), 'x');
   ExpectRefused(place_, "bind '" + place_.name +
                             "': File name too long; a path has 1 to 107 byte");
   EXPECT_EQ(place_.directory.Names(), std::vector<std::string>());
