@@ -59,6 +59,7 @@ std::pair<int, std::string> ErrorOf(const std::function<void()>& body) {
   return {0, "no error"};
 }
 
+// One at a time: each has a thread here, and what is forked must have none.
 ChildProcess InChild(const std::function<int()>& body,
                      std::optional<std::string> input = "") {
   return ChildProcess({"unused"}, std::move(input), [&] {
@@ -676,15 +677,18 @@ TEST(CommandLineTest, TimeoutThatIsNoNumberIsReported) {
   }
 }
 
-TEST(CommandLineTest, OperandIsReportedWhereItLacksOrIsExtra) {
-  auto lacking =
+TEST(CommandLineTest, OperandThatLacksIsReported) {
+  auto child =
       RunMain({}, [](const os::CommandLine& line) { line.Operand(nullptr); });
-  EXPECT_EQ(lacking.Wait(), Exited(2));
-  EXPECT_EQ(lacking.Err(), "posix_test: missing operand; see --help\n");
-  auto extra =
+  EXPECT_EQ(child.Wait(), Exited(2));
+  EXPECT_EQ(child.Err(), "posix_test: missing operand; see --help\n");
+}
+
+TEST(CommandLineTest, OperandThatIsNotTakenIsReported) {
+  auto child =
       RunMain({"x"}, [](const os::CommandLine& line) { line.NoOperand(); });
-  EXPECT_EQ(extra.Wait(), Exited(2));
-  EXPECT_EQ(extra.Err(), "posix_test: extra operand 'x'; see --help\n");
+  EXPECT_EQ(child.Wait(), Exited(2));
+  EXPECT_EQ(child.Err(), "posix_test: extra operand 'x'; see --help\n");
 }
 
 TEST(CommandLineTest, HelpIsOutputAndEndsTheProgram) {
