@@ -18,6 +18,7 @@ std::function<void()> before_unlink;
 std::function<void()> before_fstat;
 std::function<void()> before_flock;
 std::function<void()> after_lstat;
+std::function<void()> before_poll;
 std::function<void()> during_poll;  // And it fails with EINTR.
 int read_error = 0;
 uid_t stranger = 0;
@@ -50,6 +51,7 @@ int flock(int fd, int operation) noexcept {
   return static_cast<int>(::syscall(SYS_flock, fd, operation));
 }
 int poll(pollfd* fds, nfds_t count, int milliseconds) {
+  Happen(before_poll);
   if (Happen(during_poll)) {
     errno = EINTR;
     return -1;
@@ -229,6 +231,19 @@ TEST_F(FifoTest, AStopRequestEndsAWait) {
   FifoReader reader = Reader();
   during_poll = [] { os::stop_signal = SIGTERM; };
   EXPECT_THROW(ReadSome(reader), os::Interrupted);
+  os::stop_signal = 0;
+}
+
+// It came after the last look at stop_signal, and interrupts no call.
+TEST_F(FifoTest, AStopRequestJustBeforeAWaitEndsIt) {
+  FifoReader reader = Reader();
+  os::CatchStopSignals();
+  before_poll = [] { ::raise(SIGTERM); };
+  EXPECT_THROW(ReadSome(reader), os::Interrupted);
+  ::alarm(0);
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGALRM}) {
+    ::signal(signal, SIG_DFL);
+  }
   os::stop_signal = 0;
 }
 

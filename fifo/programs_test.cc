@@ -155,14 +155,15 @@ TEST_F(FifoProgramsTest, SendsTheDocumentsTextUnlessTold) {
 
 TEST_F(FifoProgramsTest, SendsStandardInputUnchanged) {
   for (const std::size_t size :
-       {0, 1, 99, 100, 101, 4096, 65536, 65537, 5'000'000}) {
+       {0U, 1U, 99U, 100U, 101U, 4096U, 65536U, 65537U, 5'000'000U}) {
     const std::string bytes = RandomBytes(size);
     EXPECT_TRUE(Transfer({"-"}, bytes) == bytes) << size << " bytes";
   }
 }
 
 TEST_F(FifoProgramsTest, SendsAMessageAndANewline) {
-  for (const std::size_t size : {0, 1, PIPE_BUF - 1, PIPE_BUF, 100'000}) {
+  for (const std::size_t size :
+       {0U, 1U, PIPE_BUF - 1U, unsigned{PIPE_BUF}, 100'000U}) {
     const std::string message(size, 'x');
     EXPECT_TRUE(Transfer({message}) == message + "\n") << size << " bytes";
   }
@@ -287,9 +288,11 @@ TEST_F(FifoProgramsTest, WriterWaitsNoLongerThanToldForAReader) {
 
 TEST_F(FifoProgramsTest, WriterWaitsNoLongerThanToldForRoom) {
   const Fd reader(OpenToRead());
+  const auto before = SpentByChildren();
   ChildProcess writer =
-      Writer({"--timeout", "0.05", "-"}, RandomBytes(1'000'000));
+      Writer({"--timeout", "0.5", "-"}, RandomBytes(1'000'000));
   EXPECT_EQ(writer.Wait(), Exited(1));
+  EXPECT_LT(SpentByChildren() - before, std::chrono::milliseconds(250));
   EXPECT_EQ(writer.Err(),
             Error("writer", "poll", "Connection timed out; waited for room"));
 }
@@ -565,7 +568,7 @@ TEST_F(FifoProgramsTest, AFifoThatOthersMayWriteIsNotTakenOver) {
 TEST_F(FifoProgramsTest, ModeIs0644WithoutTheUmask) {
   for (const auto& [mask, mode] :
        {std::pair(0U, 0644U), {022U, 0644U}, {027U, 0640U}, {077U, 0600U}}) {
-    ChildProcess reader = Reader({}, [mask] { ::umask(mask); });
+    ChildProcess reader = Reader({}, [mask = mask] { ::umask(mask); });
     reader.AwaitErr("waiting for a writer");
     struct stat status {};
     ASSERT_EQ(::lstat(path_.c_str(), &status), 0);

@@ -13,6 +13,7 @@
 
 namespace {
 
+int polls = 0;  // How many so far.
 // Each happens once, and then is gone.
 std::function<void()> before_fstat;
 std::function<void()> during_poll;  // And it fails with EINTR.
@@ -27,6 +28,7 @@ int fstat(int fd, struct stat* status) noexcept {
   return ::fstatat(fd, "", status, AT_EMPTY_PATH);
 }
 int poll(pollfd* fds, nfds_t count, int milliseconds) {
+  ++polls;
   if (auto once = std::exchange(during_poll, nullptr)) {
     once();
     errno = EINTR;
@@ -96,7 +98,7 @@ class MessageQueueTest : public testing::Test {
 TEST_F(MessageQueueTest, MessagesComeWhole) {
   MessageQueue server = Create();
   MessageQueue client = Open();
-  for (const std::size_t size : {0, 1, 64, 65, 127, 128}) {
+  for (const std::size_t size : {0U, 1U, 64U, 65U, 127U, 128U}) {
     const std::string message = ipc_testing::RandomBytes(size);
     client.Send(message, 1);
     EXPECT_EQ(server.Receive(), message);
@@ -144,6 +146,16 @@ TEST_F(MessageQueueTest, EachWaitEnds) {
   for (int i = 0; i < 10; ++i) client.Send("x", 1);
   EXPECT_EQ(ErrorOf([&] { client.Send("x", 1); }),
             Error(ETIMEDOUT, "mq_send", "Connection timed out"));
+}
+
+// It looks for the server at most ten times a second.
+TEST_F(MessageQueueTest, AWaitForRoomIsNotBusy) {
+  const MessageQueue server = Create();
+  MessageQueue client = Open(std::chrono::milliseconds(300));
+  for (int i = 0; i < 10; ++i) client.Send("x", 1);
+  polls = 0;
+  EXPECT_NE(ErrorOf([&] { client.Send("x", 1); }), "none");
+  EXPECT_LE(polls, 6);
 }
 
 TEST_F(MessageQueueTest, AnInterruptedWaitGoesOn) {
@@ -221,6 +233,16 @@ TEST_F(MessageQueueTest, NoClientComesToAServerThatLeaves) {
   server.Close();
   EXPECT_THAT(ErrorOf([&] { Open(kNoTime); }),
               StartsWith(std::to_string(ETIMEDOUT)));
+}
+
+// Or it would share the queue, and lose its name with the first.
+TEST_F(MessageQueueTest, TheNextServerNeedNotWaitForOneThatLeaves) {
+  std::optional<MessageQueue> server(Create());
+  server->Close();
+  MessageQueue next = Create();
+  server.reset();
+  Open(kNoTime).Send("Hello", 1);
+  EXPECT_EQ(next.Receive(), "Hello");
 }
 
 TEST_F(MessageQueueTest, WhatWasSentBeforeTheEndIsReceived) {

@@ -129,7 +129,7 @@ TEST_F(QueueProgramsTest, EachLineOfStandardInputIsAMessage) {
 }
 
 TEST_F(QueueProgramsTest, SendsAMessage) {
-  for (const std::size_t size : {0, 1, 100, 127, 128}) {
+  for (const std::size_t size : {0U, 1U, 100U, 127U, 128U}) {
     const std::string message(size, 'x');
     EXPECT_EQ(Transfer({message}), message + "\n");
   }
@@ -268,8 +268,10 @@ TEST_F(QueueProgramsTest, ClientWaitsNoLongerThanToldForRoom) {
   ChildProcess server = Server();
   server.AwaitErr("waiting for messages");
   Stop(server);
-  ChildProcess client = Client({"--timeout", "0.05", "-"}, Lines(100));
+  const auto before = SpentByChildren();
+  ChildProcess client = Client({"--timeout", "0.5", "-"}, Lines(100));
   EXPECT_EQ(client.Wait(), Exited(1));
+  EXPECT_LT(SpentByChildren() - before, std::chrono::milliseconds(250));
   EXPECT_EQ(client.Err(), Error("client", "mq_send", "Connection timed out"));
   EXPECT_EQ(client.Out(), Lines(kMessages));  // And no more.
   server.Signal(SIGCONT);
@@ -304,6 +306,23 @@ TEST_F(QueueProgramsTest, ClientNoticesThatTheServerDiedWhileTheQueueIsFull) {
   // What it has printed is what was sent: the next server delivers it.
   EXPECT_EQ(client.Out(), Lines(kMessages));
   EXPECT_EQ(Transfer({"Hello"}), Lines(kMessages) + "Hello\n");
+}
+
+// A message that no server will receive, in a queue that isn't full.
+TEST_F(QueueProgramsTest, ClientNoticesThatTheServerEndedBeforeItsLastMessage) {
+  std::array<int, 2> ends{};
+  ASSERT_EQ(::pipe2(ends.data(), O_CLOEXEC), 0);
+  ChildProcess server = Server();
+  ChildProcess client =
+      Client({"-"}, "", [&] { ::dup2(ends[0], STDIN_FILENO); });
+  ASSERT_EQ(::write(ends[1], "one\n", 4), 4);
+  server.AwaitOut("one\n");
+  Stop(client);  // In its wait for input.
+  EXPECT_EQ(Quit(server), "one\n");
+  ASSERT_EQ(::write(ends[1], "late\n", 5), 5);
+  for (const int end : ends) ::close(end);
+  client.Signal(SIGCONT);
+  EXPECT_EQ(client.Wait(), Exited(1));
 }
 
 TEST_F(QueueProgramsTest, WhatAKilledServerLeavesIsDeliveredToTheNext) {
