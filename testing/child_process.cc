@@ -53,10 +53,11 @@ std::ostream& operator<<(std::ostream& out, const End& end) {
 }
 
 ChildProcess::ChildProcess(std::vector<std::string> argv,
-                           std::optional<std::string> input,
-                           std::function<void()> in_child)
+                           const std::optional<std::string>& input,
+                           const std::function<void()>& in_child)
     : input_(input.value_or("")), input_ends_(input.has_value()) {
   std::vector<char*> arguments;
+  arguments.reserve(argv.size() + 1);
   for (std::string& argument : argv) arguments.push_back(argument.data());
   arguments.push_back(nullptr);
   const auto in = Pipe();

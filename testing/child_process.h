@@ -35,8 +35,9 @@ class ChildProcess {
   // for Send. `in_child` runs before exec, to close descriptors, set limits and
   // so on; after fork in a process with threads, it may make system calls only.
   explicit ChildProcess(
-      std::vector<std::string> argv, std::optional<std::string> input = "",
-      std::function<void()> in_child = [] {});
+      std::vector<std::string> argv,
+      const std::optional<std::string>& input = "",
+      const std::function<void()>& in_child = [] {});
   ChildProcess(const ChildProcess&) = delete;
   ChildProcess& operator=(const ChildProcess&) = delete;
   ~ChildProcess();
