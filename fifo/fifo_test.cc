@@ -56,7 +56,7 @@ int poll(pollfd* fds, nfds_t count, int milliseconds) {
     errno = EINTR;
     return -1;
   }
-  const timespec time{milliseconds / 1000, milliseconds % 1000 * 1000000};
+  const timespec time{milliseconds / 1000, milliseconds % 1000 * 1000000L};
   return ::ppoll(fds, count, milliseconds < 0 ? nullptr : &time, nullptr);
 }
 ssize_t read(int fd, void* buffer, size_t size) {
@@ -102,11 +102,11 @@ std::string Starting(int error, const std::string& text) {
 class FifoTest : public testing::Test {
  protected:
   FifoReader Reader(os::Timeout timeout = kPatience) {
-    return FifoReader(path_, timeout);
+    return {path_, timeout};
   }
   FifoWriter Writer(Sends sends = Sends::kRecords,
                     os::Timeout timeout = kPatience) {
-    return FifoWriter(path_, sends, timeout);
+    return {path_, sends, timeout};
   }
   static std::string ReadAll(FifoReader& reader) {
     std::string text;

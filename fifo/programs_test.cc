@@ -32,7 +32,6 @@ using ipc_testing::Exited;
 using ipc_testing::Killed;
 using ipc_testing::RandomBytes;
 using testing::AnyOf;
-using testing::ContainsRegex;
 using testing::ElementsAre;
 using testing::IsEmpty;
 using testing::StartsWith;
@@ -97,29 +96,30 @@ class Fd {
 
 class FifoProgramsTest : public testing::Test {
  protected:
-  ChildProcess Run(const char* program, Words arguments, Input input = "",
+  ChildProcess Run(const char* program, const Words& arguments,
+                   const Input& input = "",
                    const std::function<void()>& in_child = kNothing) {
     Words argv{ipc_testing::Program(program), "--path", path_};
     argv.insert(argv.end(), arguments.begin(), arguments.end());
-    return ChildProcess(argv, std::move(input), in_child);
+    return ChildProcess(argv, input, in_child);
   }
-  ChildProcess Reader(Words arguments = {},
+  ChildProcess Reader(const Words& arguments = {},
                       const std::function<void()>& in_child = kNothing) {
-    return Run("READER", std::move(arguments), "", in_child);
+    return Run("READER", arguments, "", in_child);
   }
-  ChildProcess Writer(Words arguments = {}, Input input = "",
+  ChildProcess Writer(const Words& arguments = {}, const Input& input = "",
                       const std::function<void()>& in_child = kNothing) {
-    return Run("WRITER", std::move(arguments), std::move(input), in_child);
+    return Run("WRITER", arguments, input, in_child);
   }
   // /bin/sh, with the path as $0.
-  ChildProcess Shell(const std::string& script, Input input = "") {
-    return ChildProcess({"/bin/sh", "-c", script, path_}, std::move(input));
+  ChildProcess Shell(const std::string& script, const Input& input = "") {
+    return ChildProcess({"/bin/sh", "-c", script, path_}, input);
   }
 
   // What the reader prints of what the writer sends.
-  std::string Transfer(Words arguments, Input input = "") {
+  std::string Transfer(const Words& arguments, const Input& input = "") {
     ChildProcess reader = Reader();
-    ChildProcess writer = Writer(std::move(arguments), std::move(input));
+    ChildProcess writer = Writer(arguments, input);
     EXPECT_EQ(writer.Wait(), Exited(0)) << writer.Err();
     EXPECT_EQ(reader.Wait(), Exited(0)) << reader.Err();
     return reader.Out();
@@ -191,8 +191,8 @@ TEST_F(FifoProgramsTest, RecordsOfManyWritersAreNeverTorn) {
   Stop(reader);  // So that the pipe fills, and the last writers have to wait.
   Words records;
   std::vector<std::unique_ptr<ChildProcess>> writers;
-  for (char c = 'a'; c < 'a' + kCapacity / PIPE_BUF + 4; ++c) {
-    records.emplace_back(PIPE_BUF - 1, c);
+  for (int i = 0; i < kCapacity / PIPE_BUF + 4; ++i) {
+    records.emplace_back(PIPE_BUF - 1, static_cast<char>('a' + i));
     const Words argv{ipc_testing::Program("WRITER"), "--path", path_,
                      records.back()};
     writers.push_back(std::make_unique<ChildProcess>(argv));

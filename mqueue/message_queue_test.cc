@@ -34,7 +34,7 @@ int poll(pollfd* fds, nfds_t count, int milliseconds) {
     errno = EINTR;
     return -1;
   }
-  const timespec time{milliseconds / 1000, milliseconds % 1000 * 1000000};
+  const timespec time{milliseconds / 1000, milliseconds % 1000 * 1000000L};
   return ::ppoll(fds, count, milliseconds < 0 ? nullptr : &time, nullptr);
 }
 uid_t geteuid() noexcept {

@@ -63,23 +63,24 @@ class QueueProgramsTest : public testing::Test {
  protected:
   ~QueueProgramsTest() override { ::mq_unlink(name_.c_str()); }
 
-  ChildProcess Run(const char* program, Words arguments, Input input = "",
+  ChildProcess Run(const char* program, const Words& arguments,
+                   const Input& input = "",
                    const std::function<void()>& in_child = kNothing) {
     Words argv{ipc_testing::Program(program), "--name", name_};
     argv.insert(argv.end(), arguments.begin(), arguments.end());
-    return ChildProcess(argv, std::move(input), in_child);
+    return ChildProcess(argv, input, in_child);
   }
-  ChildProcess Server(Words arguments = {},
+  ChildProcess Server(const Words& arguments = {},
                       const std::function<void()>& in_child = kNothing) {
-    return Run("SERVER", std::move(arguments), "", in_child);
+    return Run("SERVER", arguments, "", in_child);
   }
-  ChildProcess Client(Words arguments, Input input = "",
+  ChildProcess Client(const Words& arguments, const Input& input = "",
                       const std::function<void()>& in_child = kNothing) {
-    return Run("CLIENT", std::move(arguments), std::move(input), in_child);
+    return Run("CLIENT", arguments, input, in_child);
   }
   // Runs a client that has to succeed, and returns what it prints.
-  std::string Send(Words arguments, Input input = "") {
-    ChildProcess client = Client(std::move(arguments), std::move(input));
+  std::string Send(const Words& arguments, const Input& input = "") {
+    ChildProcess client = Client(arguments, input);
     EXPECT_EQ(client.Wait(), Exited(0)) << client.Err();
     return client.Out();
   }
@@ -91,9 +92,9 @@ class QueueProgramsTest : public testing::Test {
     return server.Out();
   }
   // What a server prints of what a client sends.
-  std::string Transfer(Words arguments, Input input = "") {
+  std::string Transfer(const Words& arguments, const Input& input = "") {
     ChildProcess server = Server();
-    Send(std::move(arguments), std::move(input));
+    Send(arguments, input);
     return Quit(server);
   }
   bool Exists() {

@@ -27,7 +27,7 @@ using ipc_testing::TimeUsed;
 
 // Sends what fits in without waiting, and returns how much that was.
 std::size_t Fill(int fd) {
-  static const std::string bytes(1 << 16, 'x');
+  const std::string bytes(1 << 16, 'x');
   std::size_t sent = 0;
   ssize_t n = 0;
   while ((n = ::send(fd, bytes.data(), bytes.size(),

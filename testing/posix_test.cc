@@ -61,8 +61,8 @@ std::pair<int, std::string> ErrorOf(const std::function<void()>& body) {
 
 // One at a time: each has a thread here, and what is forked must have none.
 ChildProcess InChild(const std::function<int()>& body,
-                     std::optional<std::string> input = "") {
-  return ChildProcess({"unused"}, std::move(input), [&] {
+                     const std::optional<std::string>& input = "") {
+  return ChildProcess({"unused"}, input, [&] {
     // Or its own copy of the other end would keep the end of input from it.
     ::close_range(3, ~0U, 0);
     ::_exit(body());
@@ -612,6 +612,7 @@ ChildProcess RunMain(
   return InChild([&] {
     arguments.insert(arguments.begin(), "/a/path/of/the/program");
     std::vector<char*> argv;
+    argv.reserve(arguments.size() + 1);
     for (std::string& argument : arguments) argv.push_back(argument.data());
     argv.push_back(nullptr);
     before();
