@@ -82,6 +82,10 @@ class MessageQueue {
   // Sends a message of up to max_bytes, `priority` 0 to MQ_PRIO_MAX - 1, once
   // there is room. Throws EMSGSIZE, ETIMEDOUT, EPIPE where the server has gone.
   void Send(const std::string& message, unsigned priority) {
+    if (message.size() > size_) {
+      throw os::Error(EMSGSIZE, "mq_send", name_,
+                      "at most " + std::to_string(size_) + " bytes fit");
+    }
     const os::Deadline deadline(timeout_);
     while (os::Retry(::mq_send, fd(), message.data(), message.size(),
                      priority) == -1) {
@@ -108,9 +112,7 @@ class MessageQueue {
     os::Await("the server to receive the rest", "mq_getattr", name_,
               std::chrono::seconds(1), look);
   }
-
-  // The largest message, in bytes.
-  std::size_t max_bytes() const { return size_; }
+  std::size_t max_bytes() const { return size_; }  // Of a message.
 
  private:
   MessageQueue(os::OwnedObject object, std::string name, os::Timeout timeout)

@@ -103,8 +103,9 @@ TEST_F(MessageQueueTest, MessagesComeWhole) {
     client.Send(message, 1);
     EXPECT_EQ(server.Receive(), message);
   }
-  EXPECT_EQ(ErrorOf([&] { client.Send(std::string(129, 'x'), 1); }),
-            Error(EMSGSIZE, "mq_send", "Message too long"));
+  EXPECT_EQ(
+      ErrorOf([&] { client.Send(std::string(129, 'x'), 1); }),
+      Error(EMSGSIZE, "mq_send", "Message too long; at most 128 bytes fit"));
   EXPECT_EQ(server.TryReceive(), std::nullopt);
 }
 

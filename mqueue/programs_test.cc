@@ -172,7 +172,8 @@ TEST_F(QueueProgramsTest, ALongerMessageIsRefused) {
   for (const auto& [arguments, input] : messages) {
     ChildProcess client = Client(arguments, input);
     EXPECT_EQ(client.Wait(), Exited(1));
-    EXPECT_EQ(client.Err(), Error("client", "mq_send", "Message too long"));
+    EXPECT_EQ(client.Err(), Error("client", "mq_send",
+                                  "Message too long; at most 128 bytes fit"));
     EXPECT_EQ(client.Out(), "");
   }
   EXPECT_EQ(Quit(server), "");
