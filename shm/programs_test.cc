@@ -8,12 +8,12 @@
 #include <string>
 #include <vector>
 
-#include "shm/shared_memory.h"
+#include "shm/mailbox.h"
 #include "testing/child_process.h"
 
 namespace {
 
-using ipc::Layout;
+using Layout = ipc::Mailbox::Layout;
 using ipc_testing::ChildProcess;
 using ipc_testing::Exited;
 using ipc_testing::Killed;
@@ -46,7 +46,7 @@ class FakeWriter {
                                           object_.get(), 0));
     ::sem_init(&layout_->filled, 1, 0);
     ::sem_init(&layout_->emptied, 1, 0);
-    layout_->ready = Layout::kReady;
+    layout_->header.ready = Layout::kMagic;
   }
   void Put(std::string_view text, std::uint32_t length) {
     std::ranges::copy(text, layout_->text.begin());
@@ -173,7 +173,7 @@ TEST_F(ProgramsTest, MessageThatDoesNotFitIsRefused) {
 
 TEST_F(ProgramsTest, ReaderPrintsNulBytes) {
   const std::string message = std::string("a\0b\0", 4);
-  auto memory = ipc::SharedMemory::Create(name_, os::kForever);
+  auto memory = ipc::Mailbox::Create(name_, os::kForever);
   memory.Put(message);
   ChildProcess reader(Reader());
   memory.AwaitDone();
@@ -289,7 +289,7 @@ TEST_F(ProgramsTest, SignalEndsAReaderThatWaitsForTheMessage) {
 
 TEST_F(ProgramsTest, SignalEndsAWriterWhoseMessageIsBeingRead) {
   ChildProcess writer(Writer());
-  auto memory = ipc::SharedMemory::Open(name_, os::kForever);
+  auto memory = ipc::Mailbox::Open(name_, os::kForever);
   writer.AwaitErr("waiting for");
   writer.Signal(SIGTERM);
   EXPECT_EQ(writer.Wait(), Killed(SIGTERM));
@@ -404,7 +404,7 @@ TEST_F(ProgramsTest, ReaderNoticesThatTheWriterDied) {
 
 TEST_F(ProgramsTest, ReaderGetsWhatADeadWriterHasPut) {
   ChildProcess writer(Writer());
-  auto memory = ipc::SharedMemory::Open(name_, os::kForever);
+  auto memory = ipc::Mailbox::Open(name_, os::kForever);
   writer.Signal(SIGKILL);
   EXPECT_EQ(writer.Wait(), Killed(SIGKILL));
   EXPECT_EQ(memory.Get(), "Hello World");
@@ -432,7 +432,7 @@ TEST_F(ProgramsTest, ReaderWaitsForTheNextAfterADeadWriter) {
 TEST_F(ProgramsTest, WhatADeadPairLeftIsMadeAnew) {
   ChildProcess writer(Writer());
   {
-    auto memory = ipc::SharedMemory::Open(name_, os::kForever);
+    auto memory = ipc::Mailbox::Open(name_, os::kForever);
     writer.Signal(SIGKILL);
     writer.Wait();
   }
@@ -466,7 +466,7 @@ TEST_F(ProgramsTest, SecondWriterIsRefused) {
 
 TEST_F(ProgramsTest, SecondReaderIsRefused) {
   ChildProcess writer(Writer());
-  auto first = ipc::SharedMemory::Open(name_, os::kForever);
+  auto first = ipc::Mailbox::Open(name_, os::kForever);
   ChildProcess second(Reader());
   EXPECT_EQ(second.Wait(), Exited(1));
   EXPECT_EQ(second.Out(), "");

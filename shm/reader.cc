@@ -4,9 +4,10 @@
 // Terminal 2: bazel run //shm:writer    Terminal 1 then shows: Hello World
 //
 // Left out: see writer.cc.
-// Copy: posix.h, shm/shared_memory.h, shm/writer.cc, shm/reader.cc
+// Copy: posix.h, shm/shared_memory.h, shm/mailbox.h, shm/writer.cc,
+//   shm/reader.cc
 // Read: shm_overview(7), shm_open(3), mmap(2), sem_overview(7)
-#include "shared_memory.h"
+#include "mailbox.h"
 
 constexpr char kHelp[] =
     R"(Usage: reader [--name NAME] [--timeout SECONDS]
@@ -18,13 +19,13 @@ Prints the message that a writer has put into shared memory, and a newline.
 
 void Run(const os::CommandLine& line) {
   line.NoOperand();
-  auto memory = ipc::SharedMemory::Open(line.Option("name", "/shared_memory"),
-                                        line.TimeoutOption());
-  const std::string message = memory.Get();
+  auto mailbox = ipc::Mailbox::Open(line.Option("name", "/shared_memory"),
+                                    line.TimeoutOption());
+  const std::string message = mailbox.Get();
   os::Print(os::Bytes(message + "\n"));
   // Where the document is done with the memory before it prints, this prints
   // first: the writer's exit status says whether the message has arrived.
-  memory.Done();
+  mailbox.Done();
 }  // munmap and close, however Run ends.
 
 int main(int argc, char** argv) {

@@ -1,9 +1,9 @@
-// POSIX shared memory: one message from a writer, which owns the object, to a
-// reader. Each locks a byte of it as long as it lives. shm_overview(7), mmap(2)
+// POSIX shared memory between a writer, which owns the object, and a reader.
+// Each locks a byte of it as long as it lives. What lies in the memory, and how
+// they take turns there, is mailbox.h's or ring.h's. shm_overview(7), mmap(2)
 #ifndef SHM_SHARED_MEMORY_H_
 #define SHM_SHARED_MEMORY_H_
 
-#include <semaphore.h>
 #include <sys/mman.h>
 
 #include <cstdint>
@@ -14,27 +14,23 @@
 
 namespace ipc {
 
-inline constexpr std::size_t kCapacity = 100;  // Bytes, as in the document.
-
-// What lies in the object. New memory is zero, so `ready` is, until all is.
-struct Layout {
-  static constexpr std::uint32_t kReady = 0x53484d31;  // "SHM1"
+// What every object begins with. New memory is zero, so `ready` is, until all
+// is. Then it is the magic word, which tells one layout from the other.
+struct Header {
   std::atomic<std::uint32_t> ready;
-  std::atomic<std::uint32_t> reader_came;  // The message is that reader's.
-  std::atomic<std::uint32_t> length;       // The message's, 0 to kCapacity.
-  std::array<char, kCapacity> text;
-  sem_t filled;   // Posted when the message is there,
-  sem_t emptied;  // and when it has been used.
+  std::atomic<std::uint32_t> reader_came;  // What is in it is that reader's.
 };
-static_assert(std::is_standard_layout_v<Layout> && sizeof(Layout) == 176);
 static_assert(std::atomic<std::uint32_t>::is_always_lock_free);
 
+// `Layout`, what the object begins with, begins with a Header `header`, and
+// says its magic word kMagic and the object's size kSize, in bytes.
+template <typename Layout>
 class SharedMemory {
  public:
   // The writer's: makes the object `name`, "/" and up to 254 bytes other than
   // "/", in place of one that a dead writer left. Throws EBUSY where a writer
   // lives, EEXIST where the name is something else's.
-  static SharedMemory Create(const std::string& name, os::Timeout timeout) {
+  static SharedMemory Create(const std::string& name) {
     auto open = [&](int flags) {
       return ::shm_open(name.c_str(), O_RDWR | flags, 0600);
     };
@@ -43,25 +39,13 @@ class SharedMemory {
     auto object = os::Own("shm_open", name, ::shm_unlink, open, adopt);
     // The object has no memory until it has a size.
     os::Check("ftruncate", name, ::ftruncate, object.fd.get(),
-              off_t{sizeof(Layout)});
-    SharedMemory memory(std::move(object), name, timeout);
-    Layout& layout = *memory.layout_;
-    // Shared (1), or a post would not reach the other process.
-    os::Check("sem_init", name, ::sem_init, &layout.filled, 1, 0U);
-    os::Check("sem_init", name, ::sem_init, &layout.emptied, 1, 0U);
-    // Last, or a post could come before sem_init and be lost.
-    layout.ready.store(Layout::kReady, std::memory_order_release);
-    return memory;
+              off_t{Layout::kSize});
+    return SharedMemory(std::move(object), name, kReader);
   }
-  // Puts the message. Throws EMSGSIZE above kCapacity bytes.
-  void Put(std::string_view message) {
-    if (message.size() > kCapacity) throw os::Error(EMSGSIZE, "mmap", name_);
-    std::ranges::copy(message, layout_->text.begin());
-    layout_->length = static_cast<std::uint32_t>(message.size());
-    os::Check("sem_post", name_, ::sem_post, &layout_->filled);
+  // Readers may come. Last, or they would find what is not finished.
+  void Publish() {
+    layout_->header.ready.store(Layout::kMagic, std::memory_order_release);
   }
-  // Waits for Done. Throws ETIMEDOUT, EOWNERDEAD where the reader has died.
-  void AwaitDone() { Wait("a reader", &layout_->emptied, kReader); }
 
   // The reader's: waits for a writer. Throws ETIMEDOUT, EBUSY where another
   // reader came first, EEXIST where the name is something else's.
@@ -71,77 +55,82 @@ class SharedMemory {
       auto fd = os::OpenExisting("shm_open", name, ::shm_open, name.c_str(),
                                  O_RDWR, 0U);
       if (!fd || !HasMemory(fd.get(), name)) return {};
-      const int object = fd.get();
-      SharedMemory memory({std::move(fd), {}}, name, timeout);
+      SharedMemory memory({std::move(fd), {}}, name, kWriter);
       // Not ready yet, or left by a writer that died: the next replaces it.
-      if (memory.layout_->ready.load(std::memory_order_acquire) == 0 ||
-          !os::IsLocked(object, name, kWriter)) {
+      Header& header = memory->header;
+      if (header.ready.load(std::memory_order_acquire) == 0 ||
+          memory.PeerDied()) {
         return {};
       }
-      if (!os::TryLock(object, name, kReader)) {
+      if (!os::TryLock(memory.fd(), name, kReader)) {
         throw os::Error(EBUSY, "shm_open", name, "another reader has it");
       }
       // Another reader has come and gone: the writer is about to end.
-      if (memory.layout_->reader_came.exchange(1) != 0) return {};
+      if (header.reader_came.exchange(1) != 0) return {};
       return memory;
     };
-    return *os::Await("a writer", "shm_open", name, timeout, look);
+    return std::move(*os::Await("a writer", "shm_open", name, timeout, look));
   }
-  // Waits for the message. Throws ETIMEDOUT, EOWNERDEAD where the writer has
-  // died, EBADMSG where what it put is no message.
-  std::string Get() {
-    Wait("a message", &layout_->filled, kWriter);
-    const std::size_t length = layout_->length;  // Once: it may change again.
-    if (length > kCapacity) throw os::Error(EBADMSG, "mmap", name_);
-    return {layout_->text.data(), length};
+
+  Layout& operator*() const { return *layout_; }
+  Layout* operator->() const { return layout_.get(); }
+  const std::string& name() const { return name_; }
+
+  bool ReaderCame() const { return layout_->header.reader_came != 0; }
+  // Whether the other side has been there, and is no more. What it has stored
+  // before is seen by who asks first, and then looks for it.
+  bool PeerDied() const {
+    return (peer_ == kWriter || ReaderCame()) &&
+           !os::IsLocked(fd(), name_, peer_);
   }
-  // The message has been used: the writer may end.
-  void Done() { os::Check("sem_post", name_, ::sem_post, &layout_->emptied); }
+
+  struct Unmap {
+    std::size_t size;
+    void operator()(void* memory) { ::munmap(memory, size); }
+  };
+  // Maps `size` bytes from `offset` on, both whole pages, twice in a row: what
+  // begins anywhere in the first is in one piece, even over its end.
+  std::unique_ptr<std::byte, Unmap> MapTwice(off_t offset,
+                                             std::size_t size) const {
+    auto* memory = static_cast<std::byte*>(Map(nullptr, 2 * size, 0, offset));
+    std::unique_ptr<std::byte, Unmap> twice(memory, {2 * size});
+    Map(memory + size, size, MAP_FIXED, offset);
+    return twice;
+  }
 
  private:
   enum Role : off_t { kWriter, kReader };  // The byte that each locks.
-  struct Unmap {
-    void operator()(Layout* layout) { ::munmap(layout, sizeof(Layout)); }
-  };
 
-  SharedMemory(os::OwnedObject object, std::string name, os::Timeout wait)
-      : object_(std::move(object)), name_(std::move(name)), timeout_(wait) {
-    void* memory = ::mmap(nullptr, sizeof(Layout), PROT_READ | PROT_WRITE,
-                          MAP_SHARED, object_.fd.get(), 0);
+  SharedMemory(os::OwnedObject object, std::string name, Role peer)
+      : object_(std::move(object)),
+        name_(std::move(name)),
+        peer_(peer),
+        layout_(static_cast<Layout*>(Map(nullptr, sizeof(Layout), 0, 0)),
+                {sizeof(Layout)}) {}
+  int fd() const { return object_.fd.get(); }
+
+  void* Map(void* address, std::size_t size, int flags, off_t offset) const {
+    void* memory = ::mmap(address, size, PROT_READ | PROT_WRITE,
+                          MAP_SHARED | flags, fd(), offset);
     if (memory == MAP_FAILED) throw os::Error(errno, "mmap", name_);
-    layout_.reset(static_cast<Layout*>(memory));
+    return memory;
   }
+
   // False where it has no memory yet: to touch that would be SIGBUS.
   static bool HasMemory(int fd, const std::string& name) {
     std::uint32_t ready = 0;
     const off_t size = os::Stat(fd, name).st_size;
     os::Check("pread", name, ::pread, fd, &ready, sizeof(ready), 0);
-    if ((size == 0 || size == sizeof(Layout)) &&
-        (ready == 0 || ready == Layout::kReady)) {
+    if ((size == 0 || size == Layout::kSize) &&
+        (ready == 0 || ready == Layout::kMagic)) {
       return size != 0;
     }
     throw os::Error(EEXIST, "shm_open", name, os::kNotOurs);
   }
 
-  // Waits for a post by the peer, unless that has come and died.
-  void Wait(const char* what, sem_t* semaphore, Role peer) {
-    auto look = [&](os::Timeout pause) {
-      // First: what it posts before it ends must still be found.
-      const bool died = (peer == kWriter || layout_->reader_came != 0) &&
-                        !os::IsLocked(object_.fd.get(), name_, peer);
-      const timespec end = os::FromNow(pause);
-      if (os::Retry(::sem_clockwait, semaphore, CLOCK_MONOTONIC, &end) == 0) {
-        return true;
-      }
-      if (errno == ETIMEDOUT && !died) return false;
-      throw os::Error(died ? EOWNERDEAD : errno, "sem_clockwait", name_);
-    };
-    os::Await(what, "sem_clockwait", name_, timeout_, look);
-  }
-
   os::OwnedObject object_;
   std::string name_;
-  os::Timeout timeout_;
+  Role peer_;
   std::unique_ptr<Layout, Unmap> layout_;
 };
 

@@ -10,7 +10,7 @@ def pair_test(name, receiver, sender, naming, received = "", sent = "", message 
       receiver: the program that gets the message.
       sender: the program that is given the message.
       naming: the option that both take the name with: --name, --path or --unix.
-      received: the line that the receiver has to print, "" for nothing.
+      received: the line that the receiver has to print, "" for nothing, "-" for the sender's input, random bytes.
       sent: the line that the sender has to print, "" for nothing.
       message: the sender's operands, if any.
       stop: what ends the receiver: "quit" a further message, "TERM" the signal, "" nothing: it ends by itself.

@@ -65,7 +65,7 @@ expect() {
 }
 
 : >"$files/input"
-if [[ ${*-} == - ]]; then
+if [[ " $received $sent $* " == *' - '* ]]; then
   head -c 1000003 /dev/urandom >"$files/input"
 fi
 start_receiver() { start receiver "$RECEIVER" "$NAMING" "$name"; }

@@ -3,14 +3,14 @@
 #include <cstring>
 #include <thread>
 
-#include "shm/shared_memory.h"
+#include "shm/mailbox.h"
 #include "testing/fuzz.h"
 
 namespace {
 
-using ipc::Layout;
-using ipc::SharedMemory;
+using ipc::Mailbox;
 using ipc_testing::Require;
+using Layout = Mailbox::Layout;
 
 // The word at that offset of the content.
 std::uint32_t WordAt(std::size_t offset, const std::string& content) {
@@ -80,20 +80,20 @@ void Read(const char* name, const std::string& content, bool changes,
   Object object(name, content);
   os::TryLock(object.fd(), name);
   if (content.size() != sizeof(Layout)) {
-    SharedMemory::Open(name, os::Timeout(0));
+    Mailbox::Open(name, os::Timeout(0));
     Require(false, "an object of another size is refused");
   }
   const Mapping writer(object.fd());
   writer.SetSemaphores(content);
-  auto memory = SharedMemory::Open(name, os::Timeout(0));
-  Require(WordAt(offsetof(Layout, ready), content) == Layout::kReady,
+  auto mailbox = Mailbox::Open(name, os::Timeout(0));
+  Require(WordAt(offsetof(Layout, header.ready), content) == Layout::kMagic,
           "an object that is not ready is refused");
   const std::uint32_t length = WordAt(offsetof(Layout, length), content);
   if (!changes) {
-    Require(memory.Get() ==
+    Require(mailbox.Get() ==
                 content.substr(offsetof(Layout, text), std::size_t{length}),
             "the message is as it lies there");
-    return memory.Done();
+    return mailbox.Done();
   }
   ::sem_init(&writer->filled, 1, 200);
   std::jthread change([&](const std::stop_token& stop) {
@@ -104,7 +104,8 @@ void Read(const char* name, const std::string& content, bool changes,
   });
   for (int i = 0; i < 200; ++i) {
     try {
-      Require(memory.Get().size() <= ipc::kCapacity, "a message has a limit");
+      Require(mailbox.Get().size() <= Mailbox::kCapacity,
+              "a message has a limit");
     } catch (const os::Error&) {
     }
   }
@@ -114,17 +115,18 @@ void Read(const char* name, const std::string& content, bool changes,
 void Write(const char* name, const std::string& content) {
   const Object object(name, content);
   try {
-    auto memory = SharedMemory::Create(name, os::Timeout(0));
+    auto mailbox = Mailbox::Create(name, os::Timeout(0));
     const os::UniqueFd reader(::shm_open(name, O_RDWR, 0));
     const Mapping mapping(reader.get());
-    auto other = SharedMemory::Open(name, os::Timeout(0));
-    memory.Put("Hello World");
+    auto other = Mailbox::Open(name, os::Timeout(0));
+    mailbox.Put("Hello World");
     Require(other.Get() == "Hello World", "what is made is sound");
     if (content.size() == sizeof(Layout)) {
-      mapping->reader_came = WordAt(offsetof(Layout, reader_came), content);
+      mapping->header.reader_came =
+          WordAt(offsetof(Layout, header.reader_came), content);
       mapping.SetSemaphores(content);
     }
-    memory.AwaitDone();
+    mailbox.AwaitDone();
   } catch (const os::Error&) {
     Require(object.Unchanged(), "what is not ours is left as it was");
   }
@@ -145,14 +147,14 @@ std::vector<std::string> ipc_testing::Seeds() {
     content[offsetof(Layout, emptied)] = posts;
     return content;
   };
-  const std::string good = object(Layout::kReady, 0, 11, 1);
+  const std::string good = object(Layout::kMagic, 0, 11, 1);
   return {
       "R\x64" + good,
       "r\x65" + good,
-      "R\x65" + object(Layout::kReady, 0, 101, 1),
-      "R\x01" + object(Layout::kReady, 0, 0x7fffffff, 1),
-      "R\x01" + object(Layout::kReady, 0, 100, 0),
-      "R\x01" + object(Layout::kReady, 1, 11, 1),
+      "R\x65" + object(Layout::kMagic, 0, 101, 1),
+      "R\x01" + object(Layout::kMagic, 0, 0x7fffffff, 1),
+      "R\x01" + object(Layout::kMagic, 0, 100, 0),
+      "R\x01" + object(Layout::kMagic, 1, 11, 1),
       "W\x01" + object(0, 1, 11, 1),
       "W\x01" + good,
       "W\x01" + good + "more",

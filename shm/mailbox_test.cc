@@ -23,7 +23,7 @@ int WatchedMunmap(void* address, size_t size);
 #define sem_post WatchedSemPost
 #define mmap WatchedMmap
 #define munmap WatchedMunmap
-#include "shm/shared_memory.h"
+#include "shm/mailbox.h"
 #undef sem_init
 #undef sem_post
 #undef mmap
@@ -31,8 +31,8 @@ int WatchedMunmap(void* address, size_t size);
 
 namespace {
 
-using ipc::Layout;
-using ipc::SharedMemory;
+using Layout = ipc::Mailbox::Layout;
+using ipc::Mailbox;
 
 std::function<void(int shared)> on_sem_init;
 std::function<void()> on_sem_post;
@@ -77,9 +77,9 @@ int WatchedMunmap(void* address, size_t size) {
 
 namespace {
 
-class SharedMemoryTest : public testing::Test {
+class MailboxTest : public testing::Test {
  protected:
-  ~SharedMemoryTest() override {
+  ~MailboxTest() override {
     EXPECT_EQ(::shm_open(name_.c_str(), O_RDWR, 0), -1) << "left behind";
     EXPECT_EQ(mappings, 0);
     on_sem_init = nullptr;
@@ -90,32 +90,32 @@ class SharedMemoryTest : public testing::Test {
   const std::string name_ = ipc_testing::UniqueName();
 };
 
-TEST_F(SharedMemoryTest, SemaphoresAreSharedAndComeBeforeReady) {
+TEST_F(MailboxTest, SemaphoresAreSharedAndComeBeforeReady) {
   int semaphores = 0;
   on_sem_init = [&](int shared) {
     ++semaphores;
     EXPECT_EQ(shared, 1) << "no post would wake another process";
-    EXPECT_EQ(layout->ready, 0U) << "a post could be lost";
+    EXPECT_EQ(layout->header.ready, 0U) << "a post could be lost";
   };
-  const auto memory = SharedMemory::Create(name_, os::kForever);
+  const auto memory = Mailbox::Create(name_, os::kForever);
   EXPECT_EQ(semaphores, 2);
-  EXPECT_EQ(layout->ready, Layout::kReady);
+  EXPECT_EQ(layout->header.ready, Layout::kMagic);
 }
 
-TEST_F(SharedMemoryTest, MessageIsThereBeforeItIsPosted) {
-  auto memory = SharedMemory::Create(name_, os::kForever);
+TEST_F(MailboxTest, MessageIsThereBeforeItIsPosted) {
+  auto memory = Mailbox::Create(name_, os::kForever);
   std::vector<std::string> seen;
   on_sem_post = [&] { seen.emplace_back(layout->text.data(), layout->length); };
   memory.Put("message");
   EXPECT_EQ(seen, std::vector<std::string>{"message"});
 }
 
-TEST_F(SharedMemoryTest, WriterAndReaderDoNotRace) {
-  for (std::size_t size = 0; size <= ipc::kCapacity; ++size) {
+TEST_F(MailboxTest, WriterAndReaderDoNotRace) {
+  for (std::size_t size = 0; size <= ipc::Mailbox::kCapacity; ++size) {
     const std::string message = ipc_testing::RandomBytes(size);
-    auto writer = SharedMemory::Create(name_, os::kForever);
+    auto writer = Mailbox::Create(name_, os::kForever);
     std::thread reading([&] {
-      auto reader = SharedMemory::Open(name_, os::kForever);
+      auto reader = Mailbox::Open(name_, os::kForever);
       EXPECT_EQ(reader.Get(), message);
       reader.Done();
     });
@@ -162,9 +162,9 @@ int ReadsOfLength(Body body) {
 }
 
 // It could change between the check and the use.
-TEST_F(SharedMemoryTest, LengthIsReadOnce) {
-  auto writer = SharedMemory::Create(name_, os::kForever);
-  auto reader = SharedMemory::Open(name_, os::kForever);
+TEST_F(MailboxTest, LengthIsReadOnce) {
+  auto writer = Mailbox::Create(name_, os::kForever);
+  auto reader = Mailbox::Open(name_, os::kForever);
   writer.Put("message");
   // One, but two with ThreadSanitizer.
   const int once = ReadsOfLength([] { EXPECT_EQ(layout->length.load(), 7U); });
@@ -173,20 +173,20 @@ TEST_F(SharedMemoryTest, LengthIsReadOnce) {
 }
 #endif
 
-TEST_F(SharedMemoryTest, MessageThatDoesNotFitIsRefused) {
-  auto memory = SharedMemory::Create(name_, os::kForever);
+TEST_F(MailboxTest, MessageThatDoesNotFitIsRefused) {
+  auto memory = Mailbox::Create(name_, os::kForever);
   try {
-    memory.Put(std::string(ipc::kCapacity + 1, 'x'));
+    memory.Put(std::string(ipc::Mailbox::kCapacity + 1, 'x'));
     FAIL();
   } catch (const os::Error& error) {
     EXPECT_EQ(error.code().value(), EMSGSIZE);
   }
 }
 
-TEST_F(SharedMemoryTest, MappingThatFailsIsAFailure) {
+TEST_F(MailboxTest, MappingThatFailsIsAFailure) {
   mmap_fails = true;
   try {
-    SharedMemory::Create(name_, os::kForever);
+    Mailbox::Create(name_, os::kForever);
     FAIL();
   } catch (const os::Error& error) {
     EXPECT_EQ(error.what(), "mmap '" + name_ + "': Cannot allocate memory");
