@@ -198,6 +198,8 @@ inline bool IsLocked(int fd, const std::string& object, off_t byte = 0) {
 // The advice with EEXIST.
 inline constexpr char kNotOurs[] =
     "it is something else, left as it was: remove it or choose another name";
+// And with EACCES.
+inline constexpr char kAnothers[] = "it is another user's: choose another";
 
 // Opens an object that should exist; empty where none does. Throws EACCES where
 // it is another user's: anybody may make names in /tmp and /dev/shm.
@@ -207,7 +209,7 @@ UniqueFd OpenExisting(const char* call, const std::string& object, Open open,
   UniqueFd fd(Retry(open, arguments...));
   if (!fd && errno != ENOENT) throw Error(errno, call, object);
   if (fd && Stat(fd.get(), object).st_uid != ::geteuid()) {
-    throw Error(EACCES, call, object, "it is another user's: choose another");
+    throw Error(EACCES, call, object, kAnothers);
   }
   return fd;
 }

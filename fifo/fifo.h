@@ -9,12 +9,17 @@
 
 namespace ipc {
 
-// Throws EEXIST where the path is something else's, be it a link, before an
-// open that would do something to it, or fail less clearly.
+// Throws EEXIST where the path is something else's, be it a link, and EACCES
+// where the FIFO is another user's, before an open that would do something to
+// it (let its other end go on), or fail less clearly.
 inline void CheckIsFifo(const char* call, const std::string& path) {
   struct stat status {};
-  if (::lstat(path.c_str(), &status) == 0 && !S_ISFIFO(status.st_mode)) {
+  if (::lstat(path.c_str(), &status) == -1) return;
+  if (!S_ISFIFO(status.st_mode)) {
     throw os::Error(EEXIST, call, path, os::kNotOurs);
+  }
+  if (status.st_uid != ::geteuid()) {
+    throw os::Error(EACCES, call, path, os::kAnothers);
   }
 }
 
