@@ -14,6 +14,10 @@
 
 namespace ipc {
 
+// O_NONBLOCK: under that name a stranger may have put a file with a lease, on
+// which open would wait for 45 s. fcntl(2)
+inline constexpr int kOpenFlags = O_RDWR | O_NONBLOCK;
+
 // What every object begins with. New memory is zero, so `ready` is, until all
 // is. Then it is the magic word, which tells one layout from the other.
 struct Header {
@@ -32,7 +36,7 @@ class SharedMemory {
   // lives, EEXIST where the name is something else's.
   static SharedMemory Create(const std::string& name) {
     auto open = [&](int flags) {
-      return ::shm_open(name.c_str(), O_RDWR | flags, 0600);
+      return ::shm_open(name.c_str(), kOpenFlags | flags, 0600);
     };
     // Never cut and used again: SIGBUS for a reader that still maps it.
     auto adopt = [&](int fd) { return HasMemory(fd, name), false; };
@@ -53,7 +57,7 @@ class SharedMemory {
     auto look = [&](os::Timeout pause) -> std::optional<SharedMemory> {
       os::Pause(pause);
       auto fd = os::OpenExisting("shm_open", name, ::shm_open, name.c_str(),
-                                 O_RDWR, 0U);
+                                 kOpenFlags, 0U);
       if (!fd || !HasMemory(fd.get(), name)) return {};
       SharedMemory memory({std::move(fd), {}}, name, kWriter);
       // Not ready yet, or left by a writer that died: the next replaces it.

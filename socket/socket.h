@@ -45,8 +45,10 @@ class Listener {
   void TakePath(const Address& address) {
     const std::string name = address.name + ".lock";
     auto open = [&](int flags) {
-      return ::open(name.c_str(), O_RDWR | O_NOFOLLOW | O_CLOEXEC | flags,
-                    0600);
+      // O_NONBLOCK: a stranger's file may have a lease, on which open would
+      // wait for 45 s. fcntl(2)
+      const int safe = O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC;
+      return ::open(name.c_str(), O_RDWR | safe | flags, 0600);
     };
     auto adopt = [&](int fd) {
       const struct stat status = os::Stat(fd, name);
