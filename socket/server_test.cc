@@ -3,7 +3,6 @@
 #include <sys/resource.h>
 
 #include <filesystem>
-#include <list>
 
 #include "socket/test_server.h"
 
@@ -126,22 +125,6 @@ TEST_P(ServerOfMany, ForgetsThoseThatLeave) {
     ::setrlimit(RLIMIT_NOFILE, &few);
   });
   for (int i = 0; i < 100; ++i) EXPECT_TRUE(Answers(server.Connect()));
-}
-
-TEST_P(ServerOfMany, WithoutDescriptorsLetsTheRestWait) {
-  const Server server(GetParam(), [] {
-    const rlimit few{10, 10};
-    ::setrlimit(RLIMIT_NOFILE, &few);
-  });
-  std::list<os::UniqueFd> clients;
-  for (int i = 0; i < 20; ++i) clients.push_back(server.Connect());
-  EXPECT_TRUE(Answers(clients.front()));
-  // Those that wait are no work.
-  EXPECT_LT(TimeUsed(server.process), kLittle);
-  // Each that leaves makes room for one that waits.
-  for (; !clients.empty(); clients.pop_front()) {
-    EXPECT_TRUE(Answers(clients.front()));
-  }
 }
 
 TEST_P(ServerOfMany, UsesNoProcessorWhileTheyAreSilent) {

@@ -1,0 +1,190 @@
+// The server under load: a thousand clients, clients that never read, and more
+// clients than it has descriptors for.
+#include <sys/epoll.h>
+#include <sys/resource.h>
+
+#include <fstream>
+#include <list>
+#include <random>
+#include <sstream>
+
+#include "socket/test_server.h"
+
+namespace {
+
+using ipc_testing::Answers;
+using ipc_testing::kLittle;
+using ipc_testing::Server;
+using ipc_testing::TimeUsed;
+
+class ServerUnderLoad : public ipc_testing::EitherDomain {};
+INSTANTIATE_TEST_SUITE_P(, ServerUnderLoad, ipc_testing::BothDomains(),
+                         ipc_testing::NameOf);
+
+// As many descriptors as this user may have: the test's, or the server's.
+void RaiseDescriptors() {
+  rlimit limit{};
+  ::getrlimit(RLIMIT_NOFILE, &limit);
+  limit.rlim_cur = std::min<rlim_t>(limit.rlim_max, 8192);
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+// A client that sends messages and expects just their bytes back. Where in
+// these random bytes its messages are, no other client's are.
+class EchoClient {
+ public:
+  static constexpr int kMessages = 100;
+  static constexpr std::size_t kLargest = 10000;
+
+  EchoClient(os::UniqueFd fd, unsigned seed) : fd_(std::move(fd)) {
+    static const std::string bytes = ipc_testing::RandomBytes(1 << 20);
+    std::mt19937 random(seed);
+    for (int i = 0; i < kMessages; ++i) {
+      const std::size_t size = 1 + random() % kLargest;
+      messages_.push_back(
+          std::string_view(bytes).substr(random() % (1 << 19), size));
+    }
+  }
+  int fd() const { return fd_.get(); }
+  bool Sent() const { return send_.message == messages_.size(); }
+  bool Ended() const { return ended_; }
+  bool Right() const { return right_ && receive_.message == messages_.size(); }
+
+  void Send() {
+    const std::string_view rest = Rest(send_);
+    const auto n = ::send(fd(), rest.data(), rest.size(), MSG_NOSIGNAL);
+    if (n > 0) Advance(send_, static_cast<std::size_t>(n));
+    if (n == -1 && errno != EAGAIN) right_ = false, ended_ = true;
+    if (Sent()) ::shutdown(fd(), SHUT_WR);
+  }
+  void Receive() {
+    static std::array<char, 1 << 16> buffer;
+    const auto n = ::recv(fd(), buffer.data(), buffer.size(), 0);
+    if (n == -1 && errno == EAGAIN) return;
+    ended_ = n <= 0;
+    std::string_view got(buffer.data(),
+                         n < 0 ? 0 : static_cast<std::size_t>(n));
+    while (!got.empty() && right_) {
+      const std::string_view rest = Rest(receive_).substr(0, got.size());
+      right_ = !rest.empty() && got.starts_with(rest);
+      got.remove_prefix(rest.size());
+      Advance(receive_, rest.size());
+    }
+  }
+
+ private:
+  struct Position {
+    std::size_t message = 0;
+    std::size_t byte = 0;
+  };
+  std::string_view Rest(const Position& at) const {
+    if (at.message == messages_.size()) return {};
+    return messages_[at.message].substr(at.byte);
+  }
+  void Advance(Position& at, std::size_t n) {
+    at.byte += n;
+    if (at.message < messages_.size() &&
+        at.byte == messages_[at.message].size()) {
+      at = {at.message + 1, 0};
+    }
+  }
+
+  os::UniqueFd fd_;
+  std::vector<std::string_view> messages_;
+  Position send_;
+  Position receive_;
+  bool right_ = true;
+  bool ended_ = false;
+};
+
+TEST_P(ServerUnderLoad, SendsBackToEachOf1000WhatItSent) {
+  RaiseDescriptors();
+  const Server server(GetParam(), RaiseDescriptors);
+  const os::UniqueFd epoll(::epoll_create1(EPOLL_CLOEXEC));
+  std::vector<EchoClient> clients;
+  for (unsigned i = 0; i < 1000; ++i) clients.emplace_back(server.Connect(), i);
+  for (std::size_t i = 0; i < clients.size(); ++i) {  // All are there.
+    epoll_event event{EPOLLIN | EPOLLOUT, {.u64 = i}};
+    ASSERT_EQ(::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, clients[i].fd(), &event),
+              0);
+  }
+  for (std::size_t left = clients.size(); left > 0;) {
+    std::array<epoll_event, 64> events;
+    const int count =
+        ::epoll_wait(epoll.get(), events.data(), 64,
+                     static_cast<int>(ipc_testing::kPatience.count()));
+    ASSERT_GT(count, 0) << left << " clients wait";
+    for (int i = 0; i < count; ++i) {
+      const auto [ready, data] = events[static_cast<std::size_t>(i)];
+      EchoClient& client = clients[data.u64];
+      if ((ready & ~EPOLLOUT) != 0) client.Receive();
+      if ((ready & EPOLLOUT) != 0 && !client.Ended()) client.Send();
+      // In particular no longer whether there is room for more.
+      epoll_event event{client.Sent() ? EPOLLIN : EPOLLIN | EPOLLOUT, data};
+      ::epoll_ctl(epoll.get(), client.Ended() ? EPOLL_CTL_DEL : EPOLL_CTL_MOD,
+                  client.fd(), &event);
+      if (client.Ended()) --left;
+    }
+  }
+  for (const EchoClient& client : clients) ASSERT_TRUE(client.Right());
+}
+
+// The most memory that the process has ever used, in bytes. proc(5)
+std::size_t MostMemory(const ipc_testing::ChildProcess& process) {
+  std::ifstream status("/proc/" + std::to_string(process.pid()) + "/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with("VmHWM:")) return std::stoul(line.substr(6)) * 1024;
+  }
+  throw std::runtime_error("no VmHWM");
+}
+
+// What clients send that never read stays in the kernel's buffers, and then in
+// their own: the server takes 16 KiB of each.
+TEST_P(ServerUnderLoad, KeepsLittleForThoseThatDoNotRead) {
+  const Server server(GetParam());
+  const auto other = server.Connect();
+  // A TCP connection buffers many times as much.
+  std::vector<os::UniqueFd> deaf(GetParam() == "tcp" ? 20 : 200);
+  for (auto& fd : deaf) fd = server.Connect();
+  EXPECT_TRUE(Answers(other));
+  const std::size_t before = MostMemory(server.process);
+  static const std::string bytes(1 << 18, 'x');
+  std::size_t sent = 0;
+  // Until none has room, ten of the server's turns long. It must not take all.
+  constexpr std::size_t kFarTooMuch = 4'000'000'000;
+  for (int turns = 0; turns < 10 && sent < kFarTooMuch; ++turns) {
+    for (const auto& fd : deaf) {
+      const auto n = ::send(fd.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
+      if (n > 0) sent += static_cast<std::size_t>(n), turns = 0;
+    }
+    ASSERT_TRUE(Answers(other));
+  }
+  const std::size_t used = MostMemory(server.process) - before;
+  RecordProperty("sent", std::to_string(sent));
+  RecordProperty("used", std::to_string(used));
+  EXPECT_LT(sent, kFarTooMuch);
+  EXPECT_LT(used, sent / 4) << "of " << sent;  // A sanitizer needs some, too.
+}
+
+TEST_P(ServerUnderLoad, WithoutDescriptorsLetsTheRestWait) {
+  const Server server(GetParam(), [] {
+    const rlimit few{64, 64};
+    ::setrlimit(RLIMIT_NOFILE, &few);
+  });
+  std::list<os::UniqueFd> clients;
+  for (int i = 0; i < 200; ++i) clients.push_back(server.Connect());
+  // It has six descriptors of its own: so many fit in at least.
+  auto client = clients.begin();
+  for (int i = 0; i < 50; ++i) EXPECT_TRUE(Answers(*client++));
+  // Those that wait are no work,
+  EXPECT_LT(TimeUsed(server.process), kLittle);
+  // and no harm to those that it has.
+  client = clients.begin();
+  for (int i = 0; i < 50; ++i) EXPECT_TRUE(Answers(*client++));
+  // Each that leaves makes room for one that waits.
+  for (; !clients.empty(); clients.pop_front()) {
+    EXPECT_TRUE(Answers(clients.front()));
+  }
+}
+
+}  // namespace
