@@ -179,26 +179,6 @@ TEST_F(QueueProgramsTest, ALongerMessageIsRefused) {
   EXPECT_EQ(Quit(server), "");
 }
 
-TEST_F(QueueProgramsTest, EachOfSeveralClientsIsInOrder) {
-  ChildProcess server = Server();
-  std::vector<std::unique_ptr<ChildProcess>> clients;
-  const Words names{"a", "b", "c", "d"};
-  for (const std::string& name : names) {
-    const Words argv{ipc_testing::Program("CLIENT"), "--name", name_, "-"};
-    clients.push_back(std::make_unique<ChildProcess>(argv, Lines(500, name)));
-  }
-  for (const auto& client : clients) EXPECT_EQ(client->Wait(), Exited(0));
-  std::istringstream out(Quit(server));
-  std::map<char, std::string> lines;
-  for (std::string line; std::getline(out, line);) {
-    lines[line[0]] += line + "\n";
-  }
-  EXPECT_EQ(lines.size(), names.size());
-  for (const std::string& name : names) {
-    EXPECT_EQ(lines[name[0]], Lines(500, name));
-  }
-}
-
 TEST_F(QueueProgramsTest, HigherPriorityIsFirst) {
   ChildProcess server = Server();
   server.AwaitErr("waiting for messages");
