@@ -639,20 +639,4 @@ TEST_F(FifoProgramsTest, HelpIsPrinted) {
   }
 }
 
-// --- No busy waiting ---------------------------------------------------------
-
-// For a second, all wait for what does not come.
-TEST_F(FifoProgramsTest, WaitingTakesNoProcessorTime) {
-  const auto before = SpentByChildren();
-  ChildProcess alone =
-      Writer({"--path", directory_ / "other", "--timeout", "1"});
-  ChildProcess reader = Reader({"--timeout", "1"});
-  // It says nothing. Its timeout: should it be late, the reader has gone.
-  ChildProcess silent = Writer({"--timeout", "2", "-"}, kOpenInput);
-  for (ChildProcess* child : {&alone, &reader, &silent}) {
-    EXPECT_EQ(child->Wait(), Exited(1));
-  }
-  EXPECT_LT(SpentByChildren() - before, std::chrono::milliseconds(500));
-}
-
 }  // namespace

@@ -14,9 +14,6 @@
 #include <array>
 #include <csignal>
 #include <functional>
-#include <map>
-#include <memory>
-#include <sstream>
 
 #include "testing/child_process.h"
 
@@ -546,21 +543,6 @@ TEST_F(QueueProgramsTest, HelpIsPrinted) {
     EXPECT_THAT(child.Out(), StartsWith(std::string("Usage: ") + name + " "));
     EXPECT_EQ(child.Err(), "");
   }
-}
-
-// --- No busy waiting ---------------------------------------------------------
-
-// For a second, server and client wait for what does not come.
-TEST_F(QueueProgramsTest, WaitingTakesNoProcessorTime) {
-  const auto before = SpentByChildren();
-  ChildProcess client =
-      Run("CLIENT", {"--name", name_ + "-other", "--timeout", "1", "Hello"});
-  ChildProcess server = Server({"--timeout", "1"});
-  ChildProcess silent = Client({"--timeout", "2", "-"}, kOpenInput);
-  for (ChildProcess* child : {&client, &server, &silent}) {
-    EXPECT_EQ(child->Wait(), Exited(1));
-  }
-  EXPECT_LT(SpentByChildren() - before, std::chrono::milliseconds(500));
 }
 
 }  // namespace

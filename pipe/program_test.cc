@@ -143,22 +143,6 @@ TEST_F(TransferTest, ReadsBlocks) {
   EXPECT_LT(calls, 100000);
 }
 
-TEST_F(TransferTest, WaitingTakesNoProcessorTime) {
-  const pid_t processes[] = {process_.pid(), Reader()};
-  const auto switches = [&] {
-    long sum = 0;
-    for (const pid_t pid : processes) {
-      sum += Field(pid, "status", "voluntary_ctxt_switches:");
-    }
-    return sum;
-  };
-  const auto time = process_.CpuTime();
-  const long before = switches();
-  os::Pause(os::Timeout(500));  // What is measured, not a wait.
-  EXPECT_LT(switches() - before, 50);
-  EXPECT_LT(process_.CpuTime() - time, std::chrono::milliseconds(250));
-}
-
 // --- Interruption ------------------------------------------------------------
 
 TEST_F(TransferTest, SignalEndsBoth) {
