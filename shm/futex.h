@@ -60,17 +60,23 @@ class Futex {
     if (its_.asleep.load(std::memory_order_seq_cst) != 0) Wake();
   }
 
-  // Looks for a while, without a system call; returns ready(). The pause keeps
-  // it from taking the cache line at once again from who is storing there.
-  template <typename Ready>
-  static bool Spin(Ready ready) {
-    for (int i = 0; i < kSpins; ++i) {
-      if (ready()) return true;
+  // Leaves the other side's cache lines to it for `pauses` times 10 to 50 ns.
+  static void Relax(int pauses) {
+    for (int i = 0; i < pauses; ++i) {
 #if defined(__x86_64__) || defined(__i386__)
       __builtin_ia32_pause();
 #elif defined(__aarch64__)
       asm volatile("isb");
 #endif
+    }
+  }
+  // Looks some microseconds long, without a system call; returns ready(). Less
+  // and less often: each look takes a cache line from who is to store there.
+  template <typename Ready>
+  static bool Spin(Ready ready) {
+    for (int look = 0; look < kLooks; ++look) {
+      if (ready()) return true;
+      Relax(1 + look / 2);
     }
     return false;
   }
@@ -92,7 +98,7 @@ class Futex {
   }
 
  private:
-  static constexpr int kSpins = 200;  // Of a pause each: 5 to 10 microseconds.
+  static constexpr int kLooks = 28;  // 210 pauses.
 
   static long Membarrier(int command) {
     return ::syscall(SYS_membarrier, command, 0, 0);

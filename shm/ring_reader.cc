@@ -4,7 +4,7 @@
 // Terminal 2: bazel run //shm:ring_writer <file    copy is then as file.
 //
 // Left out: see ring_writer.cc.
-// Copy: posix.h, shm/shared_memory.h, shm/futex.h, shm/ring.h,
+// Copy: posix.h, shm/shared_memory.h, shm/futex.h, shm/ring_side.h, shm/ring.h,
 //   shm/ring_writer.cc, shm/ring_reader.cc
 // Read: shm_overview(7), mmap(2), futex(2), membarrier(2)
 #include "ring.h"

@@ -5,7 +5,7 @@
 // Terminal 2: bazel run //shm:ring_writer <file    copy is then as file.
 //
 // Left out: more than one reader or writer.
-// Copy: posix.h, shm/shared_memory.h, shm/futex.h, shm/ring.h,
+// Copy: posix.h, shm/shared_memory.h, shm/futex.h, shm/ring_side.h, shm/ring.h,
 //   shm/ring_writer.cc, shm/ring_reader.cc
 // Read: shm_overview(7), mmap(2), futex(2), membarrier(2)
 #include "ring.h"
@@ -25,7 +25,7 @@ void Run(const os::CommandLine& line) {
     const auto room = ring.Reserve();
     // It may be long in coming: notice meanwhile if the reader goes.
     pollfd input{STDIN_FILENO, POLLIN, 0};
-    while (!os::Poll({&input, 1}, 100)) ring.CheckPeer();
+    while (!os::Poll({&input, 1}, 500)) ring.CheckPeer();
     // Straight into the ring; not all its room, to be read while we go on.
     const std::size_t n = os::ReadSome(
         STDIN_FILENO, room.first(std::min(room.size(), sizeof(os::Block))),
