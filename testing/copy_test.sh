@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# copy_test.sh README TEST...: the files that the README says to copy, and no
-# others, build outside Bazel with plain compilers; then TEST finds the programs
-# in PATH. The samples themselves have to say the same files.
+# copy_test.sh README TEST...: the files that the samples $RECEIVER and $SENDER
+# say to copy, and no others, build outside Bazel with plain compilers; then TEST
+# finds the programs in PATH. The README has to say what all its samples say.
 set -euo pipefail
 
 readme=$1
@@ -28,10 +28,15 @@ for sample in "${files[@]}"; do
     sed '/^$/d' >"$directory/sample"
   grep -qxF "$sample" "$directory/sample" || fail "$sample does not copy itself"
   cat "$directory/sample" >>"$directory/samples"
+  case $(basename "$sample" .cc) in
+    "$RECEIVER" | "$SENDER") cat "$directory/sample" >>"$directory/pair" ;;
+  esac
 done
 diff "$directory/readme" <(sort -u "$directory/samples") >&2 ||
   fail "< $readme and > its samples list other files to copy"
 
+mapfile -t files < <(sort -u "$directory/pair")
+((${#files[@]} > 0)) || fail "$readme does not list $RECEIVER.cc"
 ran=
 for compiler in g++ clang++; do
   if ! command -v "$compiler" >/dev/null; then
