@@ -286,9 +286,9 @@ OwnedObject Own(const char* call, const std::string& object,
 
 using Timeout = std::chrono::milliseconds;
 inline constexpr Timeout kForever = Timeout::max();
-// How often to look where the kernel has nothing to wait on: for a name that is
-// not there yet, for a peer that died.
-inline constexpr Timeout kLook{100};
+// How long to wait at most before the next look where the kernel has nothing to
+// wait on: for a name that is not there yet, for a peer that died.
+inline constexpr Timeout kLook{500};
 
 class Deadline {
  public:
@@ -341,13 +341,14 @@ inline timespec FromNow(Timeout pause) {
 }
 
 // Waits for a peer and says so. `look(pause)` waits up to `pause` (0 the first
-// time) and returns something that is true when it has found what it looked
-// for. Throws ETIMEDOUT in the name of `call`.
+// time, then longer and longer) and returns something that is true when it has
+// found what it looked for. Throws ETIMEDOUT in the name of `call`.
 template <typename Look>
 auto Await(const std::string& what, const char* call, const std::string& object,
            Timeout timeout, Look look) {
   const Deadline deadline(timeout);
-  for (auto pause = Timeout(0);; pause = Timeout(deadline.Left(kLook))) {
+  Timeout pause{0};
+  for (;;) {
     ThrowIfStopped();
     if (auto found = look(pause)) return found;
     if (deadline.Passed()) {
@@ -356,6 +357,8 @@ auto Await(const std::string& what, const char* call, const std::string& object,
     if (pause == Timeout(0)) {
       Say("waiting for " + what + " on '" + object + "'");
     }
+    const Timeout longer = std::min(2 * pause + kLook / 25, kLook);
+    pause = Timeout(deadline.Left(longer));
   }
 }
 

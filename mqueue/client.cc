@@ -29,7 +29,7 @@ bool ReadLine(ipc::MessageQueue& queue, std::string& rest, std::string& line) {
     // What is longer than any message is a line, too: Send will refuse it.
     if (rest.size() > queue.max_bytes()) break;
     pollfd input{STDIN_FILENO, POLLIN, 0};
-    while (!os::Poll({&input, 1}, 100)) queue.CheckServer();
+    while (!os::Poll({&input, 1}, 500)) queue.CheckServer();
     os::Block block;
     const auto n = os::ReadSome(STDIN_FILENO, block, "standard input");
     if (n == 0) break;
