@@ -23,11 +23,12 @@ failed=0
 
 # run N COMMAND...: shows the command, runs it, and shows what it printed behind
 # the number of its terminal. Its standard output is also added to $directory/out.
+# Its standard input is what $input prints, if set.
 run() {
   local terminal=$1
   shift
-  printf '  %s$ %s\n' "$terminal" "$*"
-  timeout 10 "$@" >"$directory/stdout" 2>"$directory/stderr" </dev/null
+  printf '  %s$ %s%s\n' "$terminal" "${input:+$input | }" "$*"
+  ${input:-true} | timeout 10 "$@" >"$directory/stdout" 2>"$directory/stderr"
   local status=$?
   ((status == 0)) || ok=no
   show "$terminal" "$directory/stderr" "$directory/stdout"
@@ -91,6 +92,12 @@ run 2 shm/writer --name "$name"
 finish 0
 expect 'Hello World'
 
+title 'A ring in shared memory: a stream'
+start shm/ring_reader --name "$name"
+input='seq 3' run 2 shm/ring_writer --name "$name"
+finish 0
+expect 1 2 3
+
 title 'Pipe: a parent writes, its child prints'
 run 1 pipe/pipe
 expect 'Hello World!'
@@ -115,5 +122,5 @@ kill -TERM "$first"
 finish 143 # Died of SIGTERM, as it was asked to.
 expect 'Hello World'
 
-echo "$bold$passed of $((passed + failed)) mechanisms: what came out is what went in.$plain"
+echo "$bold$passed of $((passed + failed)) transfers: what came out is what went in.$plain"
 ((failed == 0))
