@@ -19,7 +19,10 @@ class RingWriter : public RingSide {
                  timeout) {
     memory_.Publish();
     auto look = [&](os::Timeout pause) {
-      return futex_.Sleep(pause, [&] { return futex_.Met(); });
+      const bool died = memory_.PeerDied();  // As it came.
+      const bool met = futex_.Sleep(pause, [&] { return futex_.Met(); });
+      if (died && !met) throw os::Error(EOWNERDEAD, "futex", name);
+      return met;
     };
     os::Await("a reader", "futex", name, timeout, look);
   }
