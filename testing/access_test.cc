@@ -85,8 +85,11 @@ struct Mechanism {
   std::string option;
   std::string waiting;  // What the owner says when the object is there.
   bool owner_prints;
+  bool IsMemory() const { return name == "shm" || name == "ring"; }
 };
 const Mechanism kShm{"shm", "writer", "reader", "--name", "waiting for", false};
+const Mechanism kRing{"ring",   "ring_writer", "ring_reader",
+                      "--name", "waiting for", false};
 const Mechanism kFifo{"fifo",   "reader",      "writer",
                       "--path", "waiting for", true};
 const Mechanism kMqueue{"mqueue", "server",      "client",
@@ -106,11 +109,12 @@ class Access : public testing::TestWithParam<Parameter> {
     ::umask(0);  // The objects' modes are the programs' alone.
     programs_.emplace();
     fs::permissions(programs_->path(), fs::perms(0755));
-    for (const auto& mechanism : {kShm, kFifo, kMqueue, kSocket}) {
+    for (const auto& mechanism : {kShm, kRing, kFifo, kMqueue, kSocket}) {
       fs::create_directory(*programs_ / mechanism.name);
       fs::permissions(*programs_ / mechanism.name, fs::perms(0755));
       for (const std::string& program : {mechanism.owner, mechanism.peer}) {
-        std::string variable = mechanism.name + "_" + program;
+        std::string variable =
+            mechanism.name == "ring" ? program : mechanism.name + "_" + program;
         for (char& c : variable) c = static_cast<char>(std::toupper(c));
         const std::string copy = *programs_ / (mechanism.name + "/" + program);
         fs::copy_file(ipc_testing::Program(variable.c_str()), copy);
@@ -127,22 +131,24 @@ class Access : public testing::TestWithParam<Parameter> {
     // As /tmp is, and /dev/shm.
     fs::permissions(directory_.path(), fs::perms(01777));
     fs::permissions(victims_.path(), fs::perms(01777));
-    if (m_.name == "shm" || m_.name == "mqueue") {
+    if (m_.IsMemory() || m_.name == "mqueue") {
       name_ = ipc_testing::UniqueName();
     }
-    path_ = m_.name == "shm" ? "/dev/shm" + name_ : name_;
+    path_ = m_.IsMemory() ? "/dev/shm" + name_ : name_;
   }
   void TearDown() override {
     // What a test that failed left.
-    if (m_.name == "shm") ::shm_unlink(name_.c_str());
+    if (m_.IsMemory()) ::shm_unlink(name_.c_str());
     if (m_.name == "mqueue") ::mq_unlink(name_.c_str());
   }
 
+  // The ring's writer is told its message on standard input.
   ChildProcess Run(uid_t user, const std::string& program,
                    const Words& more = {}) {
     Words argv{*programs_ / (m_.name + "/" + program), m_.option, name_};
     argv.insert(argv.end(), more.begin(), more.end());
-    return ChildProcess(argv, "", [user] {
+    const bool streams = program == kRing.owner;
+    return ChildProcess(argv, streams ? Message()[0] + "\n" : "", [user] {
       if (user != kRoot && !Become(user)) ::_exit(125);
       ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // Another user's is lost.
     });
@@ -151,7 +157,7 @@ class Access : public testing::TestWithParam<Parameter> {
   ChildProcess Owner() {
     return Run(user_, m_.owner, m_.name == "shm" ? Message() : Words{});
   }
-  Words PeerArguments() const { return m_.name == "shm" ? Words{} : Message(); }
+  Words PeerArguments() const { return m_.IsMemory() ? Words{} : Message(); }
   // The message arrives at its program, and nothing is left.
   void ExpectDelivery(ChildProcess& owner) {
     ChildProcess peer = Run(user_, m_.peer, PeerArguments());
@@ -212,7 +218,7 @@ auto Each(const std::vector<Mechanism>& mechanisms) {
   return testing::Combine(testing::ValuesIn(mechanisms),
                           testing::Values(kRoot, kUser));
 }
-INSTANTIATE_TEST_SUITE_P(, Access, Each({kShm, kFifo, kMqueue, kSocket}),
+INSTANTIATE_TEST_SUITE_P(, Access, Each({kShm, kRing, kFifo, kMqueue, kSocket}),
                          NameOf);
 
 // --- Objects in use ----------------------------------------------------------
@@ -297,7 +303,8 @@ int MakeFile(const std::string& path, std::size_t size) {
 
 // A queue's name can't be but a queue's.
 class AccessPath : public Access {};
-INSTANTIATE_TEST_SUITE_P(, AccessPath, Each({kShm, kFifo, kSocket}), NameOf);
+INSTANTIATE_TEST_SUITE_P(, AccessPath, Each({kShm, kRing, kFifo, kSocket}),
+                         NameOf);
 
 TEST_P(AccessPath, ThatAStrangerTookIsReportedAndLeft) {
   const std::string victim = victims_ / "file";
@@ -311,6 +318,8 @@ TEST_P(AccessPath, ThatAStrangerTookIsReportedAndLeft) {
       {"empty file", [](auto path) { return MakeFile(path, 0); }},
       {"file as long as the shared memory",
        [](auto path) { return MakeFile(path, 176); }},
+      {"file as long as the ring",
+       [](auto path) { return MakeFile(path, (1 << 16) + (1 << 20)); }},
       {"file whose open may wait for 45 s: F_SETLEASE in fcntl(2)",
        [&](auto path) {
          leased = ::open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0666);

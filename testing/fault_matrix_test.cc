@@ -62,7 +62,7 @@ constexpr char kReady[] = "ing ";  // "listening on", "waiting for".
 constexpr int kThreads = 8;  // Cells mostly wait: more than there are CPUs.
 constexpr int kRepeats = 3;  // Of one call, in loops.
 
-enum class Mechanism { kShm, kPipe, kFifo, kMqueue, kUnix, kTcp };
+enum class Mechanism { kShm, kRing, kPipe, kFifo, kMqueue, kUnix, kTcp };
 enum Role { kReceiver, kSender };  // A server is a receiver.
 
 struct Scenario {
@@ -78,12 +78,13 @@ struct Scenario {
   bool IsSocket() const {
     return mechanism == Mechanism::kUnix || mechanism == Mechanism::kTcp;
   }
+  bool IsMemory() const {
+    return mechanism == Mechanism::kShm || mechanism == Mechanism::kRing;
+  }
   bool HasName() const {
     return mechanism != Mechanism::kPipe && mechanism != Mechanism::kTcp;
   }
-  Role Owner() const {
-    return mechanism == Mechanism::kShm ? kSender : kReceiver;
-  }
+  Role Owner() const { return IsMemory() ? kSender : kReceiver; }
   bool HasServer() const {
     return IsSocket() || mechanism == Mechanism::kMqueue;
   }
@@ -105,6 +106,7 @@ std::vector<Scenario> Scenarios() {
   std::vector<Scenario> scenarios;
   for (const auto& [mechanism, name, receiver, sender, message] :
        {Kind{Mechanism::kShm, "Shm", "Reader", "Writer", "Hello World"},
+        Kind{Mechanism::kRing, "Ring", "Reader", "Writer", "-"},
         Kind{Mechanism::kPipe, "Pipe", "Child", "Parent", "Hello World!"},
         Kind{Mechanism::kPipe, "Pipe", "Child", "Parent", "-"},
         Kind{Mechanism::kFifo, "Fifo", "Reader", "Writer", "Hello World"},
@@ -138,7 +140,7 @@ std::vector<Scenario> WithStaleNames(std::vector<Scenario> scenarios) {
   for (std::size_t i = scenarios.size(); i-- > 0;) {
     Scenario heir = scenarios[i];
     if (heir.target == heir.Owner() && heir.target_first && heir.HasName() &&
-        heir.message != "-") {
+        (heir.message != "-" || heir.mechanism == Mechanism::kRing)) {
       heir.name += "Stale";
       heir.stale = true;
       scenarios.push_back(heir);
@@ -184,6 +186,7 @@ std::vector<std::string> Errors(const Call& call) {
       {"getsockname", {"ENOBUFS"}},
       {"getsockopt", {"ENOBUFS", "ENOMEM"}},
       {"listen", {"EADDRINUSE"}},
+      {"membarrier", {"EINVAL", "ENOSYS", "EPERM"}},
       {"mknodat", {"EACCES", "EDQUOT", "EEXIST", "ENOMEM", "ENOSPC", "EROFS"}},
       {"mq_open",
        {"EACCES", "EEXIST", "EINVAL", "EMFILE", "ENFILE", "ENOENT", "ENOMEM",
@@ -216,6 +219,7 @@ std::vector<std::string> Errors(const Call& call) {
   static const Names kLock{"EINTR", "ENOLCK"};
   static const Names kMap{"EAGAIN", "ENFILE", "ENOMEM"};
   static const Names kWait{"EINTR", "EAGAIN", "ETIMEDOUT"};
+  static const Names kWake{"EFAULT", "EINVAL"};
   if (call.name == "newfstatat" || call.name == "fstat") {
     return Contains(call.line, "AT_FDCWD") ? kPathStatus : kStatus;
   }
@@ -223,6 +227,7 @@ std::vector<std::string> Errors(const Call& call) {
   // Other memory is malloc's, and no sample's business.
   if (call.name == "mmap" && Contains(call.line, "MAP_SHARED")) return kMap;
   if (call.name == "futex" && Contains(call.line, "FUTEX_WAIT")) return kWait;
+  if (call.name == "futex" && Contains(call.line, "FUTEX_WAKE")) return kWake;
   if (call.name == "close" && call.last_close) return {"EINTR", "EIO"};
   const auto found = kErrors.find(call.name);
   return found == kErrors.end() ? Names{} : found->second;
@@ -275,6 +280,8 @@ std::string Binary(Mechanism mechanism, Role role) {
   switch (mechanism) {
     case Mechanism::kShm:
       return Program(role == kReceiver ? "SHM_READER" : "SHM_WRITER");
+    case Mechanism::kRing:
+      return Program(role == kReceiver ? "RING_READER" : "RING_WRITER");
     case Mechanism::kPipe:
       return Program("PIPE");
     case Mechanism::kFifo:
@@ -300,7 +307,10 @@ std::vector<std::string> Command(const Scenario& scenario, Role role,
       command.insert(command.end(), {"--timeout", timeout});
     }
   }
-  if (role == kSender) command.push_back(scenario.message);
+  // All that the ring streams is standard input: no operand says so.
+  if (role == kSender && scenario.mechanism != Mechanism::kRing) {
+    command.push_back(scenario.message);
+  }
   return command;
 }
 
@@ -603,8 +613,7 @@ std::string Leftover(const Scenario& scenario, const std::string& name,
                      const TemporaryDirectory& directory) {
   std::string left;
   for (const std::string& file : directory.Names()) left += file + " ";
-  if (scenario.mechanism == Mechanism::kShm &&
-      ::shm_open(name.c_str(), O_RDONLY, 0) != -1) {
+  if (scenario.IsMemory() && ::shm_open(name.c_str(), O_RDONLY, 0) != -1) {
     ::shm_unlink(name.c_str());
     left = name;
   }

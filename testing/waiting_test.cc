@@ -14,6 +14,7 @@
 #include <list>
 
 #include "posix.h"
+#include "shm/ring.h"
 #include "testing/child_process.h"
 
 namespace {
@@ -112,6 +113,28 @@ TEST_F(WaitingTest, TakesNoProcessorTimeAndFewCalls) {
   Wait("shm writer without a reader", 1, "SHM_WRITER",
        {"--name", Name(::shm_unlink)})
       .AwaitErr("waiting");
+
+  // A ring.
+  Wait("ring reader without a writer", 2, "RING_READER",
+       {"--name", Name(::shm_unlink)})
+      .AwaitErr("waiting");
+  Wait("ring writer without a reader", 1, "RING_WRITER",
+       {"--name", Name(::shm_unlink)})
+      .AwaitErr("waiting");
+  const std::string idle = Name(::shm_unlink);
+  auto& idle_writer =
+      Wait("ring writer without input", 2, "RING_WRITER", {"--name", idle});
+  idle_writer.AwaitErr("waiting");
+  auto& idle_reader =
+      Wait("ring reader of an idle writer", 3, "RING_READER", {"--name", idle});
+  idle_writer.Send("x");
+  idle_reader.AwaitOut("x");
+  const std::string full_ring = Name(::shm_unlink);
+  auto& full_writer = Wait("ring writer of a full ring", 3, "RING_WRITER",
+                           {"--name", full_ring});
+  ipc::RingReader lazy_reader(full_ring, os::kForever);
+  full_writer.Send(std::string(2 * ipc::Ring::kCapacity, 'x'));
+  lazy_reader.Peek(ipc::Ring::kCapacity);
 
   // Pipes.
   auto& pipe = Wait("pipe without input", 0, "PIPE", {"-"});
