@@ -26,7 +26,8 @@ namespace {
 // made. `operation` is membarrier's command or futex's operation.
 using OnCall = std::function<std::optional<int>(long call, long operation)>;
 OnCall on_call;
-std::atomic<int> calls = 0;  // syscall and fcntl.
+std::function<void()> on_look;  // At the other side's lock.
+std::atomic<int> calls = 0;     // syscall and fcntl.
 // A futex wait that nobody ends, which the header ends after 100 ms, is a
 // wake-up that was lost.
 std::atomic<bool> must_be_woken = false;
@@ -86,6 +87,7 @@ struct {
   template <typename... Arguments>
   int operator()(int fd, int command, Arguments... arguments) const {
     ++calls;
+    if (command == F_OFD_GETLK && on_look) on_look();
     return ::fcntl(fd, command, arguments...);
   }
 } WatchedFcntl;
@@ -208,6 +210,7 @@ class RingTest : public testing::Test {
     EXPECT_EQ(::shm_open(name_.c_str(), O_RDWR, 0), -1) << "left behind";
     EXPECT_EQ(mappings, 0);
     on_call = nullptr;
+    on_look = nullptr;
     separate = false;
     must_be_woken = false;
     mappings_left = -1;
@@ -489,6 +492,19 @@ TEST_F(RingTest, WhatADeadWriterCommittedComesFirst) {
   EXPECT_EQ(ErrorOf([&] { reader_->CheckPeer(); }), EOWNERDEAD);
 }
 
+// It stores and dies after the reader has looked, and before that asks.
+TEST_F(RingTest, LastBytesOfADeadWriterAreLookedForAgain) {
+  separate = true;
+  Meet(10s);
+  on_look = [&] {
+    if (!writer_) return;
+    Put(*writer_, "abc");
+    writer_.reset();
+  };
+  EXPECT_EQ(Take(*reader_, 3), "abc");
+  EXPECT_FALSE(writer_);
+}
+
 TEST_F(RingTest, WriterNoticesThatTheReaderDied) {
   Meet(10s);
   Put(*writer_, "abc");
@@ -606,6 +622,7 @@ void WithAccesses(Body body) {
   action.sa_sigaction = OnStep;
   ::sigaction(SIGTRAP, &action, &old_step);
   access_count = 0;
+  accesses.fill(nullptr);
   Protect(PROT_NONE);
   body();
   Protect(PROT_READ | PROT_WRITE);
@@ -615,9 +632,8 @@ void WithAccesses(Body body) {
 
 // When that was first accessed.
 std::ptrdiff_t First(const void* word) {
-  const auto end = accesses.begin() + static_cast<std::ptrdiff_t>(access_count);
-  const auto found = std::find(accesses.begin(), end, word);
-  EXPECT_NE(found, end) << "not at all";
+  const auto found = std::ranges::find(accesses, word);
+  EXPECT_NE(found, accesses.end()) << "not at all";
   return found - accesses.begin();
 }
 
@@ -639,7 +655,11 @@ TEST_F(RingTest, EpochIsReadBeforeTheFlagIsRaised) {
   };
   WithAccesses([&] { EXPECT_EQ(reader_->Peek().size(), 1U); });
   const Sleeper& sleeper = layout()->reader.sleeper;
-  EXPECT_LT(First(&sleeper.epoch), First(&sleeper.asleep));
+  const auto raised = First(&sleeper.asleep);
+  EXPECT_LT(First(&sleeper.epoch), raised);
+  EXPECT_EQ(std::count(accesses.begin() + raised, accesses.end(),
+                       static_cast<const void*>(&sleeper.epoch)),
+            0);
 }
 #endif
 
