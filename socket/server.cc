@@ -9,7 +9,6 @@
 // Read: socket(7), unix(7), tcp(7), accept(2), epoll(7)
 #include <sys/epoll.h>
 
-#include <optional>
 #include <unordered_map>
 
 #include "socket.h"
@@ -39,15 +38,14 @@ void Run(const os::CommandLine& line) {
   os::Say("listening on '" + listener.name() + "'");
 
   std::unordered_map<int, ipc::Echo> clients;
-  std::optional<os::Deadline> full;  // When to accept again.
+  os::Deadline full(os::kForever);  // When to accept again.
   for (std::array<epoll_event, 64> events;;) {
     os::ThrowIfStopped();
-    const int count =
-        os::Check("epoll_wait", "epoll", ::epoll_wait, epoll.get(),
-                  events.data(), 64, full ? full->Left() : -1);
-    if (full && full->Passed()) {
+    const int count = os::Check("epoll_wait", "epoll", ::epoll_wait,
+                                epoll.get(), events.data(), 64, full.Left());
+    if (full.Passed()) {
       listen(EPOLL_CTL_MOD, EPOLLIN);
-      full.reset();
+      full = os::Deadline(os::kForever);
     }
     for (int i = 0; i < count; ++i) {
       const int fd = events[static_cast<std::size_t>(i)].data.fd;
@@ -56,7 +54,7 @@ void Run(const os::CommandLine& line) {
         if (!listener.Accept(client)) {
           // It stays ready: to be told so at once again would be a busy loop.
           listen(EPOLL_CTL_MOD, 0);
-          full.emplace(os::kLook);
+          full = os::Deadline(os::kLook);
         } else if (client && watch(EPOLL_CTL_ADD, client.get(), EPOLLIN)) {
           clients[client.get()].fd = std::move(client);
         }  // Else it is closed: no memory to watch it is no reason to end.
