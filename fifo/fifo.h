@@ -23,6 +23,13 @@ inline void CheckIsFifo(const char* call, const std::string& path) {
   }
 }
 
+// Read and write know no timeout. Where there is none they may wait again, and
+// each is one call, without poll.
+inline void LetBlock(int fd, const std::string& path, os::Timeout timeout) {
+  if (timeout != os::kForever) return;
+  os::Check("fcntl", path, ::fcntl, fd, F_SETFL, 0);
+}
+
 class FifoReader {
  public:
   // Makes the FIFO `path` and opens it, or one that a dead reader left. Throws
@@ -56,6 +63,7 @@ class FifoReader {
       throw os::Error(errno, "flock", object);
     };
     object_ = os::Own("mkfifo", path, ::unlink, open, adopt, lock);
+    LetBlock(fd(), path, timeout);
     pollfd writer{fd(), POLLIN, 0};
     if (!os::Poll({&writer, 1}, 0)) {
       os::Say("waiting for a writer on '" + path + "'");
@@ -66,8 +74,12 @@ class FifoReader {
   // Throws ETIMEDOUT. A writer that died has closed: see README.md.
   std::size_t Read(std::span<std::byte> buffer) {
     for (;;) {
-      // Waits for the first writer, too: until then read would return 0.
-      os::PollFor("a writer", fd(), POLLIN, path_, timeout_);
+      // Until the first writer comes read would return 0, not wait for it.
+      if (!met_ || timeout_ != os::kForever) {
+        os::PollFor("a writer", fd(), POLLIN, path_, timeout_);
+        met_ = true;
+      }
+      os::ThrowIfStopped();
       const auto n = os::Retry(::read, fd(), buffer.data(), buffer.size());
       if (n > 0) return static_cast<std::size_t>(n);
       if (n == -1 && errno != EAGAIN) throw os::Error(errno, "read", path_);
@@ -87,6 +99,7 @@ class FifoReader {
   std::string path_;
   os::Timeout timeout_;  // Of every wait.
   os::OwnedObject object_;
+  bool met_ = false;  // A writer has been there.
   bool named_ = true;
 };
 
@@ -121,6 +134,7 @@ class FifoWriter {
                      stream ? 0 : 1)) {
       throw os::Error(EBUSY, "open", path, "another writer has it");
     }
+    LetBlock(fd(), path, timeout);
   }
 
   int fd() const { return fd_.get(); }
