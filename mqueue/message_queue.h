@@ -24,8 +24,8 @@ class MessageQueue {
       attributes.mq_maxmsg = max_messages;
       attributes.mq_msgsize = max_bytes;
       // O_RDWR, though it only receives: its lock wants to write.
-      const mqd_t queue = ::mq_open(name.c_str(), O_RDWR | O_NONBLOCK | flags,
-                                    0600, &attributes);
+      const mqd_t queue =
+          ::mq_open(name.c_str(), O_RDWR | flags, 0600, &attributes);
       if (queue == -1) ThrowIfLimit(name);
       return queue;
     };
@@ -43,20 +43,13 @@ class MessageQueue {
   // Waits for the oldest message of the highest priority. Throws ETIMEDOUT.
   std::string Receive() {
     for (;;) {
-      if (auto message = TryReceive()) return *message;
+      auto message = Receive(timeout_ == os::kForever);
+      if (message) return std::move(*message);
       os::PollFor("a message", fd(), POLLIN, name_, timeout_);
     }
   }
   // The same without the wait: empty where the queue is.
-  std::optional<std::string> TryReceive() {
-    std::string message(size_, '\0');
-    const auto n =
-        os::Retry(::mq_receive, fd(), message.data(), message.size(), nullptr);
-    if (n == -1 && errno == EAGAIN) return {};
-    if (n == -1) throw os::Error(errno, "mq_receive", name_);
-    message.resize(static_cast<std::size_t>(n));
-    return message;
-  }
+  std::optional<std::string> TryReceive() { return Receive(false); }
   // No client may come any more, and those that are here see that the server
   // is leaving. What TryReceive finds after this is all that there will be.
   void Close() {
@@ -91,9 +84,8 @@ class MessageQueue {
                      priority) == -1) {
       if (errno == EAGAIN && deadline.Passed()) errno = ETIMEDOUT;
       if (errno != EAGAIN) throw os::Error(errno, "mq_send", name_);
-      CheckServer();
       pollfd room{fd(), POLLOUT, 0};
-      os::Poll({&room, 1}, deadline.Left(os::kLook));
+      if (!os::Poll({&room, 1}, deadline.Left(os::kLook))) CheckServer();
     }
   }
   // Throws EPIPE where the server has gone.
@@ -122,6 +114,21 @@ class MessageQueue {
         // A buffer of any other size would be EMSGSIZE, or an overflow.
         size_(static_cast<std::size_t>(Attributes(fd(), name_).mq_msgsize)) {}
   int fd() const { return object_.fd.get(); }
+
+  // It blocks, so that nothing but mq_receive is called where that waits for
+  // ever. Other waits are poll's: the clock of mq_timedreceive may be set.
+  std::optional<std::string> Receive(bool wait) {
+    std::string message(size_, '\0');
+    const timespec past{};
+    const auto n = wait ? os::Retry(::mq_receive, fd(), message.data(),
+                                    message.size(), nullptr)
+                        : os::Retry(::mq_timedreceive, fd(), message.data(),
+                                    message.size(), nullptr, &past);
+    if (n == -1 && errno == ETIMEDOUT) return {};
+    if (n == -1) throw os::Error(errno, "mq_receive", name_);
+    message.resize(static_cast<std::size_t>(n));
+    return message;
+  }
 
   static mq_attr Attributes(int fd, const std::string& name) {
     mq_attr attributes{};

@@ -410,9 +410,10 @@ TEST_P(QueueSignalTest, RightAfterTheStart) {
 
 // It comes during the call: nothing waits in the call that is interrupted.
 TEST_F(QueueProgramsTest, NoNameIsLeftWhicheverCallASignalMeets) {
-  const Words server{ipc_testing::Program("SERVER"), "--name", name_};
+  Words server{ipc_testing::Program("SERVER"), "--name", name_};
   for (const std::string call :
        {"mq_open", "fcntl", "write", "mq_timedreceive", "?poll,ppoll"}) {
+    if (call == "?poll,ppoll") server.insert(server.end(), {"--timeout", "60"});
     ChildProcess child(
         ipc_testing::WithFault(call, "signal=SIGTERM:when=1", server));
     EXPECT_EQ(child.Wait(), Killed(SIGTERM)) << call;
