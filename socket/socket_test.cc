@@ -108,6 +108,19 @@ TEST_P(Echoing, SendsTheRestOfAShortSend) {
   EXPECT_TRUE(got == bytes);
 }
 
+// Its time is the kernel's: what matters is that both ends ask for it.
+TEST(TcpConnecting, HoldsNoSmallMessageBack) {
+  const ipc::Listener listener(Address::Tcp("127.0.0.1:0"));
+  const auto fd = ipc::Connect(Address::Of(listener.fd()), kPatience);
+  const auto client = Accept(listener);
+  for (const int end : {fd.get(), client.get()}) {
+    int on = 0;
+    socklen_t size = sizeof(on);
+    EXPECT_EQ(::getsockopt(end, IPPROTO_TCP, TCP_NODELAY, &on, &size), 0);
+    EXPECT_EQ(on, 1);
+  }
+}
+
 TEST(TcpConnecting, NeverMeetsItself) {
   // A free port of those that the kernel prefers at the connecting end, which
   // here are the even ones. It tries one after the other, in the end this.
