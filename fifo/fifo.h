@@ -10,21 +10,17 @@
 namespace ipc {
 
 // Throws EEXIST where the path is something else's, be it a link, and EACCES
-// where the FIFO is another user's, before an open that would do something to
-// it (let its other end go on), or fail less clearly.
+// where the FIFO is another user's: to open it would let its other end go on.
 inline void CheckIsFifo(const char* call, const std::string& path) {
   struct stat status {};
   if (::lstat(path.c_str(), &status) == -1) return;
-  if (!S_ISFIFO(status.st_mode)) {
-    throw os::Error(EEXIST, call, path, os::kNotOurs);
-  }
-  if (status.st_uid != ::geteuid()) {
-    throw os::Error(EACCES, call, path, os::kAnothers);
-  }
+  const bool fifo = S_ISFIFO(status.st_mode);
+  if (fifo && status.st_uid == ::geteuid()) return;
+  throw os::Error(fifo ? EACCES : EEXIST, call, path,
+                  fifo ? os::kAnothers : os::kNotOurs);
 }
 
-// Read and write know no timeout. Where there is none they may wait again, and
-// each is one call, without poll.
+// Without a timeout read and write may wait themselves, without poll.
 inline void LetBlock(int fd, const std::string& path, os::Timeout timeout) {
   if (timeout != os::kForever) return;
   os::Check("fcntl", path, ::fcntl, fd, F_SETFL, 0);
@@ -81,9 +77,8 @@ class FifoReader {
       }
       os::ThrowIfStopped();
       const auto n = os::Retry(::read, fd(), buffer.data(), buffer.size());
-      if (n > 0) return static_cast<std::size_t>(n);
       if (n == -1 && errno != EAGAIN) throw os::Error(errno, "read", path_);
-      if (n == 0 && !named_) return 0;
+      if (n > 0 || (n == 0 && !named_)) return static_cast<std::size_t>(n);
       if (n == 0) {
         // The end. But a writer may have opened it just now, and would lose
         // what it writes: without a name no further one comes. Look again.
@@ -95,7 +90,6 @@ class FifoReader {
 
  private:
   int fd() const { return object_.fd.get(); }
-
   std::string path_;
   os::Timeout timeout_;  // Of every wait.
   os::OwnedObject object_;

@@ -32,10 +32,9 @@ class MessageQueue {
     auto adopt = [&](int fd) {
       // mq_open doesn't look at the attributes of a queue that exists.
       const mq_attr found = Attributes(fd, name);
-      if (found.mq_maxmsg == max_messages && found.mq_msgsize == max_bytes &&
-          (os::Stat(fd, name).st_mode & 0077) == 0) {
-        return true;
-      }
+      const bool same =
+          found.mq_maxmsg == max_messages && found.mq_msgsize == max_bytes;
+      if (same && (os::Stat(fd, name).st_mode & 0077) == 0) return true;
       throw os::Error(EEXIST, "mq_open", name, os::kNotOurs);
     };
     return {os::Own("mq_open", name, ::mq_unlink, open, adopt), name, timeout};
@@ -43,13 +42,22 @@ class MessageQueue {
   // Waits for the oldest message of the highest priority. Throws ETIMEDOUT.
   std::string Receive() {
     for (;;) {
-      auto message = Receive(timeout_ == os::kForever);
-      if (message) return std::move(*message);
+      if (auto message = TryReceive(timeout_ == os::kForever)) return *message;
       os::PollFor("a message", fd(), POLLIN, name_, timeout_);
     }
   }
-  // The same without the wait: empty where the queue is.
-  std::optional<std::string> TryReceive() { return Receive(false); }
+  // The same without the wait, or for ever: empty where the queue is. Not up to
+  // a time: somebody may set the clock of mq_timedreceive.
+  std::optional<std::string> TryReceive(bool wait = false) {
+    std::string message(size_, '\0');
+    const timespec past{};
+    const auto n = os::Retry(::mq_timedreceive, fd(), message.data(),
+                             message.size(), nullptr, wait ? nullptr : &past);
+    if (n == -1 && errno == ETIMEDOUT) return {};
+    if (n == -1) throw os::Error(errno, "mq_receive", name_);
+    message.resize(static_cast<std::size_t>(n));
+    return message;
+  }
   // No client may come any more, and those that are here see that the server
   // is leaving. What TryReceive finds after this is all that there will be.
   void Close() {
@@ -114,21 +122,6 @@ class MessageQueue {
         // A buffer of any other size would be EMSGSIZE, or an overflow.
         size_(static_cast<std::size_t>(Attributes(fd(), name_).mq_msgsize)) {}
   int fd() const { return object_.fd.get(); }
-
-  // It blocks, so that nothing but mq_receive is called where that waits for
-  // ever. Other waits are poll's: the clock of mq_timedreceive may be set.
-  std::optional<std::string> Receive(bool wait) {
-    std::string message(size_, '\0');
-    const timespec past{};
-    const auto n = wait ? os::Retry(::mq_receive, fd(), message.data(),
-                                    message.size(), nullptr)
-                        : os::Retry(::mq_timedreceive, fd(), message.data(),
-                                    message.size(), nullptr, &past);
-    if (n == -1 && errno == ETIMEDOUT) return {};
-    if (n == -1) throw os::Error(errno, "mq_receive", name_);
-    message.resize(static_cast<std::size_t>(n));
-    return message;
-  }
 
   static mq_attr Attributes(int fd, const std::string& name) {
     mq_attr attributes{};

@@ -11,7 +11,7 @@ namespace {
 using ipc_testing::FuzzInput;
 using ipc_testing::Require;
 using Layout = ipc::RingLayout;
-constexpr std::size_t kCapacity = ipc::Ring::kCapacity;
+constexpr std::size_t kCapacity = ipc::RingSide::kCapacity;
 constexpr os::Timeout kSoon{2};
 
 // The words of one side, as the input has them; positions are often near what

@@ -113,7 +113,7 @@ using Layout = ipc::RingLayout;
 using ipc::Sleeper;
 using std::chrono_literals::operator""ms;
 using std::chrono_literals::operator""s;
-constexpr std::size_t kCapacity = ipc::Ring::kCapacity;
+constexpr std::size_t kCapacity = ipc::RingSide::kCapacity;
 
 // All mappings of the layout are one, and all of the data, as only then
 // ThreadSanitizer, which goes by addresses, sees that two threads share them.

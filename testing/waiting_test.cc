@@ -133,8 +133,8 @@ TEST_F(WaitingTest, TakesNoProcessorTimeAndFewCalls) {
   auto& full_writer = Wait("ring writer of a full ring", 3, "RING_WRITER",
                            {"--name", full_ring});
   ipc::RingReader lazy_reader(full_ring, os::kForever);
-  full_writer.Send(std::string(2 * ipc::Ring::kCapacity, 'x'));
-  lazy_reader.Peek(ipc::Ring::kCapacity);
+  full_writer.Send(std::string(2 * ipc::RingSide::kCapacity, 'x'));
+  lazy_reader.Peek(ipc::RingSide::kCapacity);
 
   // Pipes.
   auto& pipe = Wait("pipe without input", 0, "PIPE", {"-"});
