@@ -6,6 +6,7 @@
 
 #include <linux/futex.h>
 #include <linux/membarrier.h>
+#include <sched.h>
 #include <sys/syscall.h>
 
 #include <cstdint>
@@ -19,7 +20,8 @@ struct alignas(64) Sleeper {
   enum Mode : std::uint32_t { kAbsent, kFenced, kExpedited };
   std::atomic<std::uint32_t> mode;
   std::atomic<std::uint32_t> asleep;
-  std::atomic<std::uint32_t> epoch;  // How often it was woken.
+  std::atomic<std::uint32_t> epoch;      // How often it was woken.
+  std::atomic<std::uint32_t> processor;  // Where it last waited, and 1.
 };
 
 // One of two sides that wait for each other's stores.
@@ -70,11 +72,15 @@ class Futex {
 #endif
     }
   }
-  // Looks some microseconds long, without a system call; returns ready(). Less
-  // and less often: each look takes a cache line from who is to store there.
+  // Looks for as long as a wake-up may take, without a system call; returns
+  // ready(). Less and less often: each look takes a cache line from who is to
+  // store there. Not where the other side waits for this very processor.
   template <typename Ready>
-  static bool Spin(Ready ready) {
-    for (int look = 0; look < kLooks; ++look) {
+  bool Spin(Ready ready) {
+    const auto here = static_cast<std::uint32_t>(::sched_getcpu() + 1);
+    if (mine_.processor != here) mine_.processor = here;
+    const int looks = its_.processor == here ? 1 : kLooks;
+    for (int look = 0; look < looks; ++look) {
       if (ready()) return true;
       Relax(1 + look / 2);
     }
@@ -98,7 +104,7 @@ class Futex {
   }
 
  private:
-  static constexpr int kLooks = 28;  // 210 pauses.
+  static constexpr int kLooks = 48;  // 600 pauses, 6 to 30 microseconds.
 
   static long Membarrier(int command) {
     return ::syscall(SYS_membarrier, command, 0, 0);

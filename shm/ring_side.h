@@ -69,7 +69,7 @@ class RingSide {
   template <typename Ready>
   void Wait(const char* what, std::size_t least, Ready ready) {
     if (least > kCapacity) throw os::Error(EMSGSIZE, "mmap", memory_.name());
-    if (Futex::Spin(ready)) return;
+    if (futex_.Spin(ready)) return;
     const os::Deadline deadline(timeout_);
     bool died = false;
     while (!futex_.Sleep(os::Timeout(died ? 0 : deadline.Left(os::kLook)),

@@ -116,7 +116,7 @@ def start_up(times):
     figures = []
     with tempfile.TemporaryDirectory() as directory:
         name, path = "/ipc-benchmark-%d" % os.getpid(), directory + "/name"
-        # The one that makes the name first: the other would look for it ten times a second.
+        # The one that makes the name first: the other looks for it only now and then.
         pairs = {
             "shm mailbox": [["shm/writer", "--name", name], ["shm/reader", "--name", name]],
             "pipe": [["pipe/pipe"]],
