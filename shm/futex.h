@@ -34,8 +34,8 @@ struct alignas(64) Sleeper {
 // the other process is doing.
 class Futex {
  public:
-  Futex(Sleeper& mine, Sleeper& its, const std::string& name)
-      : mine_(mine), its_(its), name_(name) {
+  Futex(Sleeper& mine, Sleeper& its, std::string name)
+      : mine_(mine), its_(its), name_(std::move(name)) {
     const bool expedited =
         Membarrier(MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED) == 0;
     mine_.mode = expedited ? Sleeper::kExpedited : Sleeper::kFenced;

@@ -252,9 +252,9 @@ std::vector<std::string> WithFault(const std::string& calls,
 
 std::string UniqueName() {
   static std::atomic<unsigned> count = 0;
-  static const auto seed = std::random_device()();
+  static const auto kSeed = std::random_device()();
   return "/ipc-test-" + std::to_string(::getpid()) + "-" +
-         std::to_string(seed) + "-" + std::to_string(count++);
+         std::to_string(kSeed) + "-" + std::to_string(count++);
 }
 
 TemporaryDirectory::TemporaryDirectory() : path_("/tmp/ipc-test-XXXXXX") {

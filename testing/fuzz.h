@@ -95,12 +95,12 @@ class Output {
 
  private:
   static int Fd() {
-    static const int fd = [] {
+    static const int kFd = [] {
       const int memory = ::memfd_create("output", MFD_CLOEXEC);
       Require(::dup2(memory, STDOUT_FILENO) != -1, "dup2");
       return memory;
     }();
-    return fd;
+    return kFd;
   }
 
   const int fd_ = Fd();
