@@ -686,6 +686,10 @@ std::string FreePort() {
     address.sin_port = htons(static_cast<std::uint16_t>(port));
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    // Another thread's child may have it, too, until its exec: that must not
+    // keep the server from binding.
+    const int on = 1;
+    ::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
     const int bound =
         ::bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address));
     ::close(fd);
