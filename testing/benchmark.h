@@ -6,6 +6,8 @@
 
 #include <benchmark/benchmark.h>
 
+#include <random>
+
 #include "benchmark_pair.h"
 
 namespace ipc_benchmark {
@@ -100,9 +102,18 @@ class Turns {
   std::vector<double> ratios_;
 };
 
+// Nobody else's. Not the process's number: in sandboxes several that share /tmp
+// have the same.
+inline std::string UniqueName() {
+  const char* given = std::getenv("BENCHMARK_NAME");
+  return given != nullptr
+             ? given
+             : "ipc-benchmark-" + std::to_string(std::random_device()());
+}
+
 template <typename Header, typename Floor>
 void Measure(benchmark::State& state, Setup setup) {
-  const std::string name = "ipc-benchmark-" + std::to_string(::getpid());
+  const std::string name = UniqueName();
   setup.name = name + "-header";
   ::alarm(60);  // As if asked to stop: many times what it takes.
   Pair<Header> header(setup);

@@ -114,8 +114,8 @@ def start(command, **options):
 def start_up(times):
     """How long each pair takes for its Hello World, all in all, and for nothing: --help. In milliseconds."""
     figures = []
-    with tempfile.TemporaryDirectory() as directory:
-        name, path = "/ipc-benchmark-%d" % os.getpid(), directory + "/name"
+    with tempfile.TemporaryDirectory(prefix="ipc-benchmark-") as directory:
+        name, path = "/" + os.environ.get("BENCHMARK_NAME", os.path.basename(directory)), directory + "/name"
         # The one that makes the name first: the other looks for it only now and then.
         pairs = {
             "shm mailbox": [["shm/writer", "--name", name], ["shm/reader", "--name", name]],
