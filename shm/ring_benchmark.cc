@@ -93,8 +93,8 @@ struct Slots {
 // On two cores each looks until the other's word changes; on one it sleeps.
 struct Floor {
   struct Shared {
-    explicit Shared(const Setup& from)
-        : setup(from),
+    explicit Shared(Setup from)
+        : setup(std::move(from)),
           memory(static_cast<Slots*>(
               ::mmap(nullptr, 2 * sizeof(Slots), PROT_READ | PROT_WRITE,
                      MAP_SHARED | MAP_ANONYMOUS, -1, 0))) {}

@@ -632,9 +632,9 @@ void WithAccesses(Body body) {
 
 // When that was first accessed.
 std::ptrdiff_t First(const void* word) {
-  const auto found = std::ranges::find(accesses, word);
-  EXPECT_NE(found, accesses.end()) << "not at all";
-  return found - accesses.begin();
+  const auto place = std::ranges::find(accesses, word) - accesses.begin();
+  EXPECT_NE(place, std::ssize(accesses)) << "not at all";
+  return place;
 }
 
 // The other way round, the last bytes could come between the two.

@@ -57,7 +57,7 @@ static void CheckTcp(const std::string& text) {
     port = reinterpret_cast<const sockaddr_in6*>(address.get())->sin6_port;
   }
   const std::string digits = text.substr(text.rfind(':') + 1);
-  Require(digits.find_first_not_of("0123456789") == digits.npos &&
+  Require(digits.find_first_not_of("0123456789") == std::string::npos &&
               std::stoul(digits) == ntohs(port),
           "the port is as given");
 }

@@ -31,9 +31,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data,
         const auto number = line.Option(option, least, least, most);
         Require(number >= least && number <= most, "a number is in its range");
         const std::string digits = line.Option(option, "0");
-        Require(std::is_floating_point_v<decltype(number)> ||
-                    digits.find_first_not_of("-0123456789") == digits.npos,
-                "a number has nothing but digits");
+        Require(
+            std::is_floating_point_v<decltype(number)> ||
+                digits.find_first_not_of("-0123456789") == std::string::npos,
+            "a number has nothing but digits");
       } catch (const os::UsageError&) {
       }
     };

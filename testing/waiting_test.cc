@@ -37,11 +37,11 @@ nanoseconds CpuTime(pid_t pid) {
 struct Waiting {
   // Where the kernel wakes it, none; else those of one look for a name, or
   // after a peer, and of the pause that follows.
-  Waiting(const std::string& state, int calls_a_look, const Words& argv,
-          const std::string& calls_file)
-      : name(state),
+  Waiting(std::string state, int calls_a_look, const Words& argv,
+          std::string calls_file)
+      : name(std::move(state)),
         calls(calls_a_look),
-        file(calls_file),
+        file(std::move(calls_file)),
         process(Traced(argv), std::nullopt) {}
 
   Words Traced(const Words& argv) const {
@@ -92,7 +92,7 @@ class WaitingTest : public testing::Test {
   }
   // Removed at the end.
   std::string Name(os::OwnedName::Unlink unlink) {
-    const std::string name = ipc_testing::UniqueName();
+    std::string name = ipc_testing::UniqueName();
     names_.emplace_back(unlink, name);
     return name;
   }
