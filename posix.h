@@ -364,7 +364,9 @@ auto Await(const std::string& what, const char* call, const std::string& object,
 
 // --- Bytes -------------------------------------------------------------------
 
-using Block = std::array<std::byte, 65536>;  // A default pipe's capacity.
+// A default pipe's capacity. Blocks of 16 KiB take nearly twice the time, of
+// 4 KiB four times.
+using Block = std::array<std::byte, 65536>;
 
 inline std::span<const std::byte> Bytes(std::string_view text) {
   return std::as_bytes(std::span(text));
