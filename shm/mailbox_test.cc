@@ -2,14 +2,16 @@
 // before what, what fails, and two threads for ThreadSanitizer to look at.
 #include <gtest/gtest.h>
 #include <semaphore.h>
-#include <signal.h>
 #include <sys/mman.h>
-#include <ucontext.h>
 
+#include <algorithm>
 #include <functional>
 #include <mutex>
 #include <thread>
 
+#ifdef __x86_64__
+#include "shm/test_accesses.h"
+#endif
 #include "testing/child_process.h"
 
 // What the header calls in their place.
@@ -126,39 +128,11 @@ TEST_F(MailboxTest, WriterAndReaderDoNotRace) {
 }
 
 #ifdef __x86_64__
-// Each access to the memory faults, is counted, is then done by itself, as the
-// processor's trap flag has it, and the memory is closed again.
-constexpr long long kTrapFlag = 0x100;
-int reads_of_length = 0;
-
-void OnFault(int, siginfo_t* info, void* context) {
-  if (info->si_addr == &layout->length) ++reads_of_length;
-  if (::mprotect(layout, sizeof(Layout), PROT_READ | PROT_WRITE) != 0) abort();
-  static_cast<ucontext_t*>(context)->uc_mcontext.gregs[REG_EFL] |= kTrapFlag;
-}
-
-void OnStep(int, siginfo_t*, void* context) {
-  if (::mprotect(layout, sizeof(Layout), PROT_NONE) != 0) abort();
-  static_cast<ucontext_t*>(context)->uc_mcontext.gregs[REG_EFL] &= ~kTrapFlag;
-}
-
 template <typename Body>
-int ReadsOfLength(Body body) {
-  struct sigaction old_fault {};
-  struct sigaction old_step {};
-  struct sigaction action {};
-  action.sa_flags = SA_SIGINFO;
-  action.sa_sigaction = OnFault;
-  ::sigaction(SIGSEGV, &action, &old_fault);
-  action.sa_sigaction = OnStep;
-  ::sigaction(SIGTRAP, &action, &old_step);
-  reads_of_length = 0;
-  EXPECT_EQ(::mprotect(layout, sizeof(Layout), PROT_NONE), 0);
-  body();
-  EXPECT_EQ(::mprotect(layout, sizeof(Layout), PROT_READ | PROT_WRITE), 0);
-  ::sigaction(SIGSEGV, &old_fault, nullptr);
-  ::sigaction(SIGTRAP, &old_step, nullptr);
-  return reads_of_length;
+std::ptrdiff_t ReadsOfLength(Body body) {
+  const auto accesses = ipc_testing::Accesses::Of(
+      std::as_writable_bytes(std::span(layout, 1)), body);
+  return std::ranges::count(accesses, &layout->length);
 }
 
 // It could change between the check and the use.
@@ -167,7 +141,7 @@ TEST_F(MailboxTest, LengthIsReadOnce) {
   auto reader = Mailbox::Open(name_, os::kForever);
   writer.Put("message");
   // One, but two with ThreadSanitizer.
-  const int once = ReadsOfLength([] { EXPECT_EQ(layout->length.load(), 7U); });
+  const auto once = ReadsOfLength([] { EXPECT_EQ(layout->length.load(), 7U); });
   EXPECT_GE(once, 1);
   EXPECT_EQ(ReadsOfLength([&] { EXPECT_EQ(reader.Get(), "message"); }), once);
 }

@@ -1,23 +1,14 @@
 // The writer and the reader, started as a user does.
-#include <fcntl.h>
-#include <gtest/gtest.h>
-#include <sys/mman.h>
-
-#include <optional>
-#include <string>
-#include <vector>
-
 #include "shm/mailbox.h"
-#include "testing/child_process.h"
+#include "shm/test_pair.h"
 
 namespace {
 
 using Layout = ipc::Mailbox::Layout;
+using ipc_testing::Arguments;
 using ipc_testing::ChildProcess;
 using ipc_testing::Exited;
 using ipc_testing::Killed;
-using ipc_testing::Program;
-using Arguments = std::vector<std::string>;
 
 // Bytes as an argument may have them: any but NUL.
 std::string Message(std::size_t size) {
@@ -66,63 +57,11 @@ class FakeWriter {
   Layout* layout_ = nullptr;
 };
 
-class ProgramsTest : public testing::Test {
+class ProgramsTest : public ipc_testing::PairTest {
  protected:
-  ~ProgramsTest() override {
-    EXPECT_FALSE(Object()) << "left behind: " << name_;
-    ::shm_unlink(name_.c_str());
-  }
-
-  Arguments Writer(const Arguments& arguments = {}) const {
-    return Command("WRITER", arguments);
-  }
-  Arguments Reader(const Arguments& arguments = {}) const {
-    return Command("READER", arguments);
-  }
-
-  // The next writer and reader on the name work, whatever happened to the last.
-  void ExpectPairWorks() const {
-    ChildProcess writer(Writer({"next"}));
-    writer.AwaitErr("waiting for");  // Or the reader would look too early.
-    ChildProcess reader(Reader());
-    EXPECT_EQ(reader.Wait(), Exited(0)) << reader.Err();
-    EXPECT_EQ(reader.Out(), "next\n");
-    EXPECT_EQ(writer.Wait(), Exited(0)) << writer.Err();
-  }
-
-  // The object under the name, if there is one.
-  os::UniqueFd Object() const {
-    return os::UniqueFd(::shm_open(name_.c_str(), O_RDWR, 0));
-  }
-  os::UniqueFd MakeObject(const std::string& bytes) const {
-    os::UniqueFd fd(::shm_open(name_.c_str(), O_CREAT | O_EXCL | O_RDWR, 0600));
-    os::WriteAll(fd.get(), os::Bytes(bytes), name_);
-    return fd;
-  }
-  std::string Content(const os::UniqueFd& object) const {
-    std::string content(
-        static_cast<std::size_t>(os::Stat(object.get(), name_).st_size), 0);
-    EXPECT_EQ(::pread(object.get(), content.data(), content.size(), 0),
-              content.size());
-    return content;
-  }
-  std::string Waiting(const std::string& program,
-                      const std::string& what) const {
-    return program + ": waiting for " + what + " on '" + name_ + "'\n";
-  }
-  // What the program says of a failure.
-  std::string Failure(const std::string& program_and_call,
-                      const std::string& reason) const {
-    return program_and_call + " '" + name_ + "': " + reason + "\n";
-  }
-
-  const std::string name_ = ipc_testing::UniqueName();
-
- private:
-  Arguments Command(const char* program, const Arguments& arguments) const {
-    Arguments command{Program(program), "--name", name_};
-    command.insert(command.end(), arguments.begin(), arguments.end());
-    return command;
+  ProgramsTest() : PairTest("WRITER", "READER", "\n") {}
+  ChildProcess Sending(const std::string& text) const override {
+    return ChildProcess(Writer({text}));
   }
 };
 
@@ -195,18 +134,7 @@ TEST_F(ProgramsTest, StandardInputAndErrorMayBeClosed) {
 // --- Waiting -----------------------------------------------------------------
 
 TEST_F(ProgramsTest, TimeoutEndsTheWait) {
-  ChildProcess reader(Reader({"--timeout", "0.1"}));
-  EXPECT_EQ(reader.Wait(), Exited(1));
-  EXPECT_EQ(reader.Err(), Waiting("reader", "a writer") +
-                              Failure("reader: shm_open",
-                                      "Connection timed out; waited for a "
-                                      "writer"));
-  ChildProcess writer(Writer({"--timeout", "0.1"}));
-  EXPECT_EQ(writer.Wait(), Exited(1));
-  EXPECT_EQ(writer.Err(), Waiting("writer", "a reader") +
-                              Failure("writer: sem_clockwait",
-                                      "Connection timed out; waited for a "
-                                      "reader"));
+  ExpectTimeoutEndsTheWait(": sem_clockwait");
 }
 
 TEST_F(ProgramsTest, TimeoutZeroDoesNotWait) {
@@ -221,20 +149,7 @@ TEST_F(ProgramsTest, TimeoutZeroDoesNotWait) {
 class SignalTest : public ProgramsTest,
                    public testing::WithParamInterface<int> {};
 
-TEST_P(SignalTest, EndsAWaitingWriter) {
-  ChildProcess writer(Writer());
-  writer.AwaitErr("waiting for");
-  writer.Signal(GetParam());
-  EXPECT_EQ(writer.Wait(), Killed(GetParam()));
-  EXPECT_EQ(writer.Err(), Waiting("writer", "a reader"));
-}
-
-TEST_P(SignalTest, EndsAWaitingReader) {
-  ChildProcess reader(Reader());
-  reader.AwaitErr("waiting for");
-  reader.Signal(GetParam());
-  EXPECT_EQ(reader.Wait(), Killed(GetParam()));
-}
+TEST_P(SignalTest, EndsTheWaitOfEither) { ExpectSignalEndsTheWait(GetParam()); }
 
 TEST_P(SignalTest, EndsAWriterThatHasJustStarted) {
   ChildProcess writer(Writer());
@@ -244,9 +159,7 @@ TEST_P(SignalTest, EndsAWriterThatHasJustStarted) {
 
 INSTANTIATE_TEST_SUITE_P(Signals, SignalTest,
                          testing::Values(SIGHUP, SIGINT, SIGTERM),
-                         [](const auto& signal) {
-                           return std::string(::sigabbrev_np(signal.param));
-                         });
+                         ipc_testing::SignalName);
 
 TEST_F(ProgramsTest, SignalThatWasIgnoredStaysIgnored) {
   ChildProcess writer(Writer({"message"}), "",
@@ -277,32 +190,11 @@ TEST_F(ProgramsTest, SignalEndsAWriterWhoseMessageIsBeingRead) {
 
 // --- Any instant -------------------------------------------------------------
 
-// A pair is run again and again, and one of the two is sent a signal as it
-// makes the first of these calls, the second and so on, until it makes no more.
 class InstantTest : public ProgramsTest,
-                    public testing::WithParamInterface<const char*> {
- protected:
-  template <typename Run>
-  void AtEachCall(const std::string& signal, Run run) {
-    const std::string calls = GetParam();
-    // Else only calls on the object count: the dynamic linker makes many.
-    const bool any = calls == "futex" || calls == "write";
-    for (int n = 1;; ++n) {
-      SCOPED_TRACE("at call " + std::to_string(n));
-      const auto when = "signal=" + signal + ":when=" + std::to_string(n);
-      if (run([&](const Arguments& command) {
-            return ipc_testing::WithFault(calls, when, command,
-                                          any ? "" : "/dev/shm" + name_);
-          }) == Exited(0)) {
-        break;
-      }
-      ASSERT_FALSE(HasFailure());
-    }
-  }
-};
+                    public testing::WithParamInterface<const char*> {};
 
 TEST_P(InstantTest, StoppedWriterLeavesNoName) {
-  AtEachCall("TERM", [&](auto stopped) {
+  AtEachCall(GetParam(), "TERM", [&](auto stopped) {
     ChildProcess reader(Reader());
     ChildProcess writer(stopped(Writer({"message"})));
     const auto end = writer.Wait();
@@ -313,7 +205,7 @@ TEST_P(InstantTest, StoppedWriterLeavesNoName) {
 }
 
 TEST_P(InstantTest, KilledWriterIsNoObstacle) {
-  AtEachCall("KILL", [&](auto killed) {
+  AtEachCall(GetParam(), "KILL", [&](auto killed) {
     ipc_testing::End end;
     {
       ChildProcess reader(Reader());
@@ -327,7 +219,7 @@ TEST_P(InstantTest, KilledWriterIsNoObstacle) {
 }
 
 TEST_P(InstantTest, KilledReaderIsNoObstacle) {
-  AtEachCall("KILL", [&](auto killed) {
+  AtEachCall(GetParam(), "KILL", [&](auto killed) {
     ChildProcess writer(Writer({"message"}));
     ChildProcess reader(killed(Reader()));
     const auto end = reader.Wait();
@@ -348,11 +240,7 @@ INSTANTIATE_TEST_SUITE_P(Calls, InstantTest,
                                          "ftruncate", "mmap",
                                          "?unlink,unlinkat", "close", "futex",
                                          "write"),
-                         [](const auto& calls) {
-                           std::string name = calls.param;
-                           std::erase(name, '?');
-                           return name.substr(0, name.find(','));
-                         });
+                         ipc_testing::CallName);
 
 // --- Death -------------------------------------------------------------------
 
@@ -392,19 +280,7 @@ TEST_F(ProgramsTest, ReaderGetsWhatADeadWriterHasPut) {
 }
 
 TEST_F(ProgramsTest, ReaderWaitsForTheNextAfterADeadWriter) {
-  {
-    ChildProcess writer(Writer());
-    writer.AwaitErr("waiting for");
-    writer.Signal(SIGKILL);
-    writer.Wait();
-  }
-  ASSERT_TRUE(Object()) << "nothing was left: nothing is tested";
-  ChildProcess reader(Reader());
-  reader.AwaitErr(Waiting("reader", "a writer"));
-  ChildProcess writer(Writer({"message"}));
-  EXPECT_EQ(reader.Wait(), Exited(0));
-  EXPECT_EQ(reader.Out(), "message\n");
-  EXPECT_EQ(writer.Wait(), Exited(0));
+  ExpectReaderWaitsForTheNextAfterADeadWriter();
 }
 
 // With O_EXCL alone the name would be taken for ever; without it the dead
@@ -420,12 +296,8 @@ TEST_F(ProgramsTest, WhatADeadPairLeftIsMadeAnew) {
   ExpectPairWorks();
 }
 
-// As a writer that died before it published leaves it.
 TEST_F(ProgramsTest, UnfinishedObjectIsReclaimed) {
-  for (const std::size_t size : {std::size_t{0}, sizeof(Layout)}) {
-    MakeObject(std::string(size, '\0'));
-    ExpectPairWorks();
-  }
+  ExpectUnfinishedObjectIsReclaimed(sizeof(Layout));
 }
 
 // --- The name is in use ------------------------------------------------------
@@ -473,29 +345,14 @@ TEST_F(ProgramsTest, OnlyOneOfTwoWaitingReadersGetsTheMessage) {
 // --- Something else under the name -------------------------------------------
 
 TEST_F(ProgramsTest, SomethingElseIsReportedAndLeft) {
-  const std::string contents[] = {
+  ExpectSomethingElseIsLeft({
       "x",
       std::string(sizeof(Layout) - 1, '\0'),
       std::string(sizeof(Layout) + 1, '\0'),
       std::string(1000000, '\0'),
       "2MHS" + std::string(sizeof(Layout) - 4, '\0'),  // Version 2.
       ipc_testing::RandomBytes(sizeof(Layout)),
-  };
-  for (const std::string& content : contents) {
-    SCOPED_TRACE(content.size());
-    const auto object = MakeObject(content);
-    for (const auto& [program, command] :
-         {std::pair("writer", Writer()), std::pair("reader", Reader())}) {
-      ChildProcess process(command);
-      EXPECT_EQ(process.Wait(), Exited(1));
-      EXPECT_EQ(process.Out(), "");
-      EXPECT_EQ(process.Err(),
-                Failure(std::string(program) + ": shm_open",
-                        std::string("File exists; ") + os::kNotOurs));
-    }
-    EXPECT_EQ(Content(object), content);
-    EXPECT_EQ(::shm_unlink(name_.c_str()), 0);
-  }
+  });
 }
 
 // Each program is told that it is another user than it is.
@@ -515,13 +372,7 @@ TEST_F(ProgramsTest, AnotherUsersObjectIsReportedAndLeft) {
   ::shm_unlink(name_.c_str());
 }
 
-TEST_F(ProgramsTest, ObjectIsTheOwnersAlone) {
-  ChildProcess writer(Writer(), "", [] { ::umask(0); });
-  writer.AwaitErr("waiting for");
-  EXPECT_EQ(os::Stat(Object().get(), name_).st_mode & 0777U, 0600);
-  writer.Signal(SIGTERM);
-  writer.Wait();
-}
+TEST_F(ProgramsTest, ObjectIsTheOwnersAlone) { ExpectObjectIsTheOwnersAlone(); }
 
 // --- What the other process puts is input ------------------------------------
 
@@ -554,18 +405,7 @@ TEST_F(ProgramsTest, LengthThatDoesNotFitIsRefused) {
 // --- Output ------------------------------------------------------------------
 
 TEST_F(ProgramsTest, OutputThatFailsIsAFailureOfBoth) {
-  const std::pair<void (*)(), const char*> outputs[] = {
-      {[] { ::dup2(::open("/dev/full", O_WRONLY), 1); },
-       "No space left on device"},
-      {[] { ::close(1); }, "Bad file descriptor"},
-      {[] {
-         int ends[2] = {};
-         if (::pipe(ends) == 0) ::dup2(ends[1], 1);
-         ::close(ends[0]);
-       },
-       "Broken pipe"},
-  };
-  for (const auto& [in_child, reason] : outputs) {
+  for (const auto& [in_child, reason] : ipc_testing::FailingOutputs()) {
     ChildProcess writer(Writer());
     writer.AwaitErr("waiting for");
     ChildProcess reader(Reader(), "", in_child);
@@ -581,28 +421,10 @@ TEST_F(ProgramsTest, OutputThatFailsIsAFailureOfBoth) {
 // --- Command lines -----------------------------------------------------------
 
 TEST_F(ProgramsTest, WrongUsageSaysSo) {
-  const Arguments commands[] = {
-      Writer({"--bogus"}),        Reader({"--bogus"}),
-      Writer({"--name"}),         Reader({"--name"}),
-      Writer({"--timeout", "x"}), Reader({"--timeout", "-1"}),
-      Writer({"one", "two"}),     Reader({"operand"}),
-  };
-  for (const Arguments& command : commands) {
-    ChildProcess process(command);
-    EXPECT_EQ(process.Wait(), Exited(2)) << command.back();
-    EXPECT_EQ(process.Out(), "");
-    EXPECT_TRUE(process.Err().ends_with("; see --help\n")) << process.Err();
-  }
+  ExpectWrongUsageSaysSo({Writer({"one", "two"}), Reader({"operand"})});
 }
 
-TEST_F(ProgramsTest, HelpIsOutput) {
-  for (const Arguments& command : {Writer({"--help"}), Reader({"--help"})}) {
-    ChildProcess process(command);
-    EXPECT_EQ(process.Wait(), Exited(0));
-    EXPECT_TRUE(process.Out().starts_with("Usage: ")) << process.Out();
-    EXPECT_EQ(process.Err(), "");
-  }
-}
+TEST_F(ProgramsTest, HelpIsOutput) { ExpectHelpIsOutput(); }
 
 TEST_F(ProgramsTest, NameThatCannotBeIsAFailure) {
   const std::string too_long = "/" + std::string(256, 'n');

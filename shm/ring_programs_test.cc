@@ -1,61 +1,28 @@
 // The ring's writer and reader, started as a user does.
-#include <fcntl.h>
-#include <gtest/gtest.h>
-#include <sys/mman.h>
-
-#include <string>
-#include <vector>
-
 #include "shm/mailbox.h"
 #include "shm/ring.h"
-#include "testing/child_process.h"
+#include "shm/test_pair.h"
 
 namespace {
 
 using Layout = ipc::RingLayout;
+using ipc_testing::Arguments;
 using ipc_testing::ChildProcess;
 using ipc_testing::Exited;
 using ipc_testing::Killed;
 using ipc_testing::Program;
-using Arguments = std::vector<std::string>;
 
-class RingProgramsTest : public testing::Test {
+class RingProgramsTest : public ipc_testing::PairTest {
  protected:
-  ~RingProgramsTest() override {
-    EXPECT_FALSE(Object()) << "left behind: " << name_;
-    ::shm_unlink(name_.c_str());
+  RingProgramsTest() : PairTest("RING_WRITER", "RING_READER", "") {}
+  ChildProcess Sending(const std::string& text) const override {
+    return ChildProcess(Writer(), text);
   }
 
-  Arguments Writer(const Arguments& arguments = {}) const {
-    return Command("RING_WRITER", arguments);
-  }
-  Arguments Reader(const Arguments& arguments = {}) const {
-    return Command("RING_READER", arguments);
-  }
-
-  // The next writer and reader on the name work, whatever happened to the last.
-  void ExpectPairWorks() const {
-    ChildProcess writer(Writer(), "next");
-    writer.AwaitErr("waiting for");  // Or the reader would look too early.
-    ChildProcess reader(Reader());
-    EXPECT_EQ(reader.Wait(), Exited(0)) << reader.Err();
-    EXPECT_EQ(reader.Out(), "next");
-    EXPECT_EQ(writer.Wait(), Exited(0)) << writer.Err();
-  }
   // The end of a process whose peer has died: soon, even on a busy machine.
   static ipc_testing::End SoonEnd(ChildProcess& process) {
     process.set_patience(std::chrono::seconds(5));
     return process.Wait();
-  }
-
-  // The object under the name, if there is one.
-  os::UniqueFd Object() const {
-    return os::UniqueFd(::shm_open(name_.c_str(), O_RDWR, 0));
-  }
-  os::UniqueFd MakeObject(const std::string& bytes) const {
-    os::UniqueFd fd(::shm_open(name_.c_str(), O_CREAT | O_EXCL | O_RDWR, 0600));
-    os::WriteAll(fd.get(), os::Bytes(bytes), name_);
-    return fd;
   }
   // To write at that offset.
   os::UniqueFd OpenAt(std::size_t offset) const {
@@ -63,37 +30,12 @@ class RingProgramsTest : public testing::Test {
     EXPECT_NE(::lseek(fd.get(), static_cast<off_t>(offset), SEEK_SET), -1);
     return fd;
   }
-  std::string Content(const os::UniqueFd& object) const {
-    std::string content(
-        static_cast<std::size_t>(os::Stat(object.get(), name_).st_size), 0);
-    EXPECT_EQ(::pread(object.get(), content.data(), content.size(), 0),
-              content.size());
-    return content;
-  }
-  std::string Waiting(const std::string& program,
-                      const std::string& what) const {
-    return program + ": waiting for " + what + " on '" + name_ + "'\n";
-  }
-  // What the program says of a failure.
-  std::string Failure(const std::string& program_and_call,
-                      const std::string& reason) const {
-    return program_and_call + " '" + name_ + "': " + reason + "\n";
-  }
   // How the reader's, or the writer's, last line ends when the other died.
   static void ExpectSaysOwnerDied(const std::string& err) {
     EXPECT_TRUE(err.ends_with("': Owner died\n")) << err;
     EXPECT_EQ(std::ranges::count(err, '\n'),
-              err.find("waiting for") == err.npos ? 1 : 2)
+              err.find("waiting for") == std::string::npos ? 1 : 2)
         << err;
-  }
-
-  const std::string name_ = ipc_testing::UniqueName();
-
- private:
-  Arguments Command(const char* program, const Arguments& arguments) const {
-    Arguments command{Program(program), "--name", name_};
-    command.insert(command.end(), arguments.begin(), arguments.end());
-    return command;
   }
 };
 
@@ -174,18 +116,7 @@ TEST_F(RingProgramsTest, WorkWithoutMembarrier) {
 // --- Waiting -----------------------------------------------------------------
 
 TEST_F(RingProgramsTest, TimeoutEndsTheWait) {
-  ChildProcess reader(Reader({"--timeout", "0.1"}));
-  EXPECT_EQ(reader.Wait(), Exited(1));
-  EXPECT_EQ(reader.Err(), Waiting("ring_reader", "a writer") +
-                              Failure("ring_reader: shm_open",
-                                      "Connection timed out; waited for a "
-                                      "writer"));
-  ChildProcess writer(Writer({"--timeout", "0.1"}));
-  EXPECT_EQ(writer.Wait(), Exited(1));
-  EXPECT_EQ(writer.Err(), Waiting("ring_writer", "a reader") +
-                              Failure("ring_writer: futex",
-                                      "Connection timed out; waited for a "
-                                      "reader"));
+  ExpectTimeoutEndsTheWait(": futex");
 }
 
 TEST_F(RingProgramsTest, TimeoutEndsTheWaitForBytesAndRoom) {
@@ -222,19 +153,8 @@ TEST_F(RingProgramsTest, TimeoutZeroDoesNotWait) {
 class RingSignalTest : public RingProgramsTest,
                        public testing::WithParamInterface<int> {};
 
-TEST_P(RingSignalTest, EndsAWaitingWriter) {
-  ChildProcess writer(Writer());
-  writer.AwaitErr("waiting for");
-  writer.Signal(GetParam());
-  EXPECT_EQ(writer.Wait(), Killed(GetParam()));
-  EXPECT_EQ(writer.Err(), Waiting("ring_writer", "a reader"));
-}
-
-TEST_P(RingSignalTest, EndsAWaitingReader) {
-  ChildProcess reader(Reader());
-  reader.AwaitErr("waiting for");
-  reader.Signal(GetParam());
-  EXPECT_EQ(reader.Wait(), Killed(GetParam()));
+TEST_P(RingSignalTest, EndsTheWaitOfEither) {
+  ExpectSignalEndsTheWait(GetParam());
 }
 
 TEST_P(RingSignalTest, EndsAWriterThatHasNoInput) {
@@ -269,41 +189,19 @@ TEST_P(RingSignalTest, EndsAWriterThatHasNoRoom) {
 
 INSTANTIATE_TEST_SUITE_P(Signals, RingSignalTest,
                          testing::Values(SIGHUP, SIGINT, SIGTERM),
-                         [](const auto& signal) {
-                           return std::string(::sigabbrev_np(signal.param));
-                         });
+                         ipc_testing::SignalName);
 
 // --- Any instant -------------------------------------------------------------
 
-// A pair is run again and again, and one of the two is killed as it makes the
-// first of these calls, the second and so on, until it makes no more.
 class RingInstantTest : public RingProgramsTest,
                         public testing::WithParamInterface<const char*> {
  protected:
-  template <typename Run>
-  void AtEachCall(const std::string& signal, Run run) {
-    const std::string calls = GetParam();
-    // Else only calls on the object count: the dynamic linker makes many.
-    const bool any = calls == "futex" || calls == "write" ||
-                     calls == "membarrier" || calls == "poll";
-    for (int n = 1;; ++n) {
-      SCOPED_TRACE("at call " + std::to_string(n));
-      const auto when = "signal=" + signal + ":when=" + std::to_string(n);
-      if (run([&](const Arguments& command) {
-            return ipc_testing::WithFault(calls, when, command,
-                                          any ? "" : "/dev/shm" + name_);
-          }) == Exited(0)) {
-        break;
-      }
-      ASSERT_FALSE(HasFailure());
-    }
-  }
   // Blocks, no two of which are alike.
   const std::string bytes_ = ipc_testing::RandomBytes(200'000);
 };
 
 TEST_P(RingInstantTest, StoppedWriterLeavesNoName) {
-  AtEachCall("TERM", [&](auto stopped) {
+  AtEachCall(GetParam(), "TERM", [&](auto stopped) {
     ChildProcess reader(Reader());
     ChildProcess writer(stopped(Writer()), bytes_);
     const auto end = writer.Wait();
@@ -314,7 +212,7 @@ TEST_P(RingInstantTest, StoppedWriterLeavesNoName) {
 }
 
 TEST_P(RingInstantTest, KilledWriterIsNoObstacle) {
-  AtEachCall("KILL", [&](auto killed) {
+  AtEachCall(GetParam(), "KILL", [&](auto killed) {
     ChildProcess reader(Reader());
     ChildProcess writer(killed(Writer()), bytes_);
     const auto end = writer.Wait();
@@ -337,7 +235,7 @@ TEST_P(RingInstantTest, KilledWriterIsNoObstacle) {
 }
 
 TEST_P(RingInstantTest, KilledReaderIsNoObstacle) {
-  AtEachCall("KILL", [&](auto killed) {
+  AtEachCall(GetParam(), "KILL", [&](auto killed) {
     ChildProcess writer(Writer(), bytes_);
     ChildProcess reader(killed(Reader()));
     const auto end = reader.Wait();
@@ -364,11 +262,7 @@ INSTANTIATE_TEST_SUITE_P(Calls, RingInstantTest,
                                          "ftruncate", "mmap", "membarrier",
                                          "poll", "?unlink,unlinkat", "close",
                                          "futex", "write"),
-                         [](const auto& calls) {
-                           std::string name = calls.param;
-                           std::erase(name, '?');
-                           return name.substr(0, name.find(','));
-                         });
+                         ipc_testing::CallName);
 
 // --- Death -------------------------------------------------------------------
 
@@ -434,27 +328,11 @@ TEST_F(RingProgramsTest, WriterAtItsEndNoticesThatTheReaderDied) {
 }
 
 TEST_F(RingProgramsTest, ReaderWaitsForTheNextAfterADeadWriter) {
-  {
-    ChildProcess writer(Writer());
-    writer.AwaitErr("waiting for");
-    writer.Signal(SIGKILL);
-    writer.Wait();
-  }
-  ASSERT_TRUE(Object()) << "nothing was left: nothing is tested";
-  ChildProcess reader(Reader());
-  reader.AwaitErr(Waiting("ring_reader", "a writer"));
-  ChildProcess writer(Writer(), "bytes");
-  EXPECT_EQ(reader.Wait(), Exited(0));
-  EXPECT_EQ(reader.Out(), "bytes");
-  EXPECT_EQ(writer.Wait(), Exited(0));
+  ExpectReaderWaitsForTheNextAfterADeadWriter();
 }
 
-// As a writer that died before it published leaves it.
 TEST_F(RingProgramsTest, UnfinishedObjectIsReclaimed) {
-  for (const std::size_t size : {std::size_t{0}, Layout::kSize}) {
-    MakeObject(std::string(size, '\0'));
-    ExpectPairWorks();
-  }
+  ExpectUnfinishedObjectIsReclaimed(Layout::kSize);
 }
 
 // --- The name is in use ------------------------------------------------------
@@ -499,30 +377,14 @@ TEST_F(RingProgramsTest, OnlyOneOfTwoWaitingReadersGetsTheStream) {
 // --- Something else under the name -------------------------------------------
 
 TEST_F(RingProgramsTest, SomethingElseIsReportedAndLeft) {
-  const std::string contents[] = {
+  ExpectSomethingElseIsLeft({
       "x",
       std::string(Layout::kSize - 1, '\0'),
       std::string(Layout::kSize + 1, '\0'),
       "2NIR" + std::string(Layout::kSize - 4, '\0'),  // Version 2.
       "1MHS" + std::string(Layout::kSize - 4, '\0'),  // A mailbox's word.
       ipc_testing::RandomBytes(Layout::kSize),
-  };
-  for (const std::string& content : contents) {
-    SCOPED_TRACE(content.size());
-    const auto object = MakeObject(content);
-    for (const auto& [program, command] :
-         {std::pair("ring_writer", Writer()),
-          std::pair("ring_reader", Reader())}) {
-      ChildProcess process(command);
-      EXPECT_EQ(process.Wait(), Exited(1));
-      EXPECT_EQ(process.Out(), "");
-      EXPECT_EQ(process.Err(),
-                Failure(std::string(program) + ": shm_open",
-                        std::string("File exists; ") + os::kNotOurs));
-    }
-    EXPECT_TRUE(Content(object) == content);
-    EXPECT_EQ(::shm_unlink(name_.c_str()), 0);
-  }
+  });
 }
 
 // The writer of either lives, and goes on: to open the name is no error then,
@@ -562,11 +424,7 @@ TEST_F(RingProgramsTest, RingIsNoMailbox) {
 }
 
 TEST_F(RingProgramsTest, ObjectIsTheOwnersAlone) {
-  ChildProcess writer(Writer(), "", [] { ::umask(0); });
-  writer.AwaitErr("waiting for");
-  EXPECT_EQ(os::Stat(Object().get(), name_).st_mode & 0777U, 0600);
-  writer.Signal(SIGTERM);
-  writer.Wait();
+  ExpectObjectIsTheOwnersAlone();
 }
 
 // --- What the other process stores is input ----------------------------------
@@ -598,18 +456,7 @@ TEST_F(RingProgramsTest, PositionThatCannotBeIsRefused) {
 // --- Input and output --------------------------------------------------------
 
 TEST_F(RingProgramsTest, OutputThatFailsIsAFailureOfBoth) {
-  const std::pair<void (*)(), const char*> outputs[] = {
-      {[] { ::dup2(::open("/dev/full", O_WRONLY), 1); },
-       "No space left on device"},
-      {[] { ::close(1); }, "Bad file descriptor"},
-      {[] {
-         int ends[2] = {};
-         if (::pipe(ends) == 0) ::dup2(ends[1], 1);
-         ::close(ends[0]);
-       },
-       "Broken pipe"},
-  };
-  for (const auto& [in_child, reason] : outputs) {
+  for (const auto& [in_child, reason] : ipc_testing::FailingOutputs()) {
     ChildProcess writer(Writer(), "bytes");
     writer.AwaitErr("waiting for");
     ChildProcess reader(Reader(), "", in_child);
@@ -643,27 +490,9 @@ TEST_F(RingProgramsTest, InputThatFailsIsAFailureOfBoth) {
 // --- Command lines -----------------------------------------------------------
 
 TEST_F(RingProgramsTest, WrongUsageSaysSo) {
-  const Arguments commands[] = {
-      Writer({"--bogus"}),        Reader({"--bogus"}),
-      Writer({"--name"}),         Reader({"--name"}),
-      Writer({"--timeout", "x"}), Reader({"--timeout", "-1"}),
-      Writer({"operand"}),        Reader({"operand"}),
-  };
-  for (const Arguments& command : commands) {
-    ChildProcess process(command);
-    EXPECT_EQ(process.Wait(), Exited(2)) << command.back();
-    EXPECT_EQ(process.Out(), "");
-    EXPECT_TRUE(process.Err().ends_with("; see --help\n")) << process.Err();
-  }
+  ExpectWrongUsageSaysSo({Writer({"operand"}), Reader({"operand"})});
 }
 
-TEST_F(RingProgramsTest, HelpIsOutput) {
-  for (const Arguments& command : {Writer({"--help"}), Reader({"--help"})}) {
-    ChildProcess process(command);
-    EXPECT_EQ(process.Wait(), Exited(0));
-    EXPECT_TRUE(process.Out().starts_with("Usage: ring_")) << process.Out();
-    EXPECT_EQ(process.Err(), "");
-  }
-}
+TEST_F(RingProgramsTest, HelpIsOutput) { ExpectHelpIsOutput(); }
 
 }  // namespace

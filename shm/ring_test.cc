@@ -5,10 +5,8 @@
 #include <gtest/gtest.h>
 #include <linux/futex.h>
 #include <linux/membarrier.h>
-#include <signal.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <ucontext.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -18,6 +16,9 @@
 #include <random>
 #include <thread>
 
+#ifdef __x86_64__
+#include "shm/test_accesses.h"
+#endif
 #include "testing/child_process.h"
 
 namespace {
@@ -590,48 +591,16 @@ TEST_F(RingTest, OtherWordsMayBeAnything) {
 // --- What comes before what --------------------------------------------------
 
 #ifdef __x86_64__
-// Each access to the layout faults, is noted, is then done by itself, as the
-// processor's trap flag has it, and the layout is closed again.
-constexpr long long kTrapFlag = 0x100;
-std::array<const void*, 10'000> accesses;
-std::size_t access_count = 0;
-
-void Protect(int protection) {
-  if (::mprotect(layout(), sizeof(Layout), protection) != 0) ::abort();
-}
-
-void OnFault(int, siginfo_t* info, void* context) {
-  if (access_count < accesses.size()) accesses[access_count++] = info->si_addr;
-  Protect(PROT_READ | PROT_WRITE);
-  static_cast<ucontext_t*>(context)->uc_mcontext.gregs[REG_EFL] |= kTrapFlag;
-}
-
-void OnStep(int, siginfo_t*, void* context) {
-  Protect(PROT_NONE);
-  static_cast<ucontext_t*>(context)->uc_mcontext.gregs[REG_EFL] &= ~kTrapFlag;
-}
+using Accessed = std::span<const void* const>;
 
 template <typename Body>
-void WithAccesses(Body body) {
-  struct sigaction old_fault {};
-  struct sigaction old_step {};
-  struct sigaction action {};
-  action.sa_flags = SA_SIGINFO;
-  action.sa_sigaction = OnFault;
-  ::sigaction(SIGSEGV, &action, &old_fault);
-  action.sa_sigaction = OnStep;
-  ::sigaction(SIGTRAP, &action, &old_step);
-  access_count = 0;
-  accesses.fill(nullptr);
-  Protect(PROT_NONE);
-  body();
-  Protect(PROT_READ | PROT_WRITE);
-  ::sigaction(SIGSEGV, &old_fault, nullptr);
-  ::sigaction(SIGTRAP, &old_step, nullptr);
+Accessed AccessesOf(Body body) {
+  return ipc_testing::Accesses::Of(
+      std::as_writable_bytes(std::span(layout(), 1)), body);
 }
 
 // When that was first accessed.
-std::ptrdiff_t First(const void* word) {
+std::ptrdiff_t First(Accessed accesses, const void* word) {
   const auto place = std::ranges::find(accesses, word) - accesses.begin();
   EXPECT_NE(place, std::ssize(accesses)) << "not at all";
   return place;
@@ -641,8 +610,10 @@ std::ptrdiff_t First(const void* word) {
 TEST_F(RingTest, EndIsReadBeforeThePosition) {
   Meet();
   Put(*writer_, "abc");
-  WithAccesses([&] { EXPECT_EQ(reader_->Peek().size(), 3U); });
-  EXPECT_LT(First(&layout()->writer.ended), First(&layout()->writer.position));
+  const auto accesses =
+      AccessesOf([&] { EXPECT_EQ(reader_->Peek().size(), 3U); });
+  EXPECT_LT(First(accesses, &layout()->writer.ended),
+            First(accesses, &layout()->writer.position));
 }
 
 // Whoever saw the flag would have advanced the epoch before it was read.
@@ -653,13 +624,12 @@ TEST_F(RingTest, EpochIsReadBeforeTheFlagIsRaised) {
     layout()->writer.position = 1;  // Or it would try again for ever.
     return EAGAIN;
   };
-  WithAccesses([&] { EXPECT_EQ(reader_->Peek().size(), 1U); });
+  const auto accesses =
+      AccessesOf([&] { EXPECT_EQ(reader_->Peek().size(), 1U); });
   const Sleeper& sleeper = layout()->reader.sleeper;
-  const auto raised = First(&sleeper.asleep);
-  EXPECT_LT(First(&sleeper.epoch), raised);
-  EXPECT_EQ(std::count(accesses.begin() + raised, accesses.end(),
-                       static_cast<const void*>(&sleeper.epoch)),
-            0);
+  const auto raised = First(accesses, &sleeper.asleep);
+  EXPECT_LT(First(accesses, &sleeper.epoch), raised);
+  EXPECT_EQ(std::ranges::count(accesses.subspan(raised), &sleeper.epoch), 0);
 }
 #endif
 

@@ -1,0 +1,237 @@
+// What the tests of both pairs of programs share: a writer and a reader on a
+// name of their own, started as a user does.
+#ifndef SHM_TEST_PAIR_H_
+#define SHM_TEST_PAIR_H_
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "posix.h"
+#include "testing/child_process.h"
+
+namespace ipc_testing {
+
+using Arguments = std::vector<std::string>;
+
+class PairTest : public testing::Test {
+ protected:
+  // `writer` and `reader` are variables of the BUILD file's. The reader prints
+  // `end` behind what it was sent.
+  PairTest(const char* writer, const char* reader, std::string end)
+      : writer_path_(Program(writer)),
+        reader_path_(Program(reader)),
+        end_(std::move(end)) {}
+  ~PairTest() override {
+    EXPECT_FALSE(Object()) << "left behind: " << name_;
+    ::shm_unlink(name_.c_str());
+  }
+
+  Arguments Writer(const Arguments& arguments = {}) const {
+    return Command(writer_path_, arguments);
+  }
+  Arguments Reader(const Arguments& arguments = {}) const {
+    return Command(reader_path_, arguments);
+  }
+  // A writer that sends the text.
+  virtual ChildProcess Sending(const std::string& text) const = 0;
+
+  // The object under the name, if there is one.
+  os::UniqueFd Object() const {
+    return os::UniqueFd(::shm_open(name_.c_str(), O_RDWR, 0));
+  }
+  os::UniqueFd MakeObject(const std::string& bytes) const {
+    os::UniqueFd fd(::shm_open(name_.c_str(), O_CREAT | O_EXCL | O_RDWR, 0600));
+    os::WriteAll(fd.get(), os::Bytes(bytes), name_);
+    return fd;
+  }
+  std::string Content(const os::UniqueFd& object) const {
+    std::string content(
+        static_cast<std::size_t>(os::Stat(object.get(), name_).st_size), 0);
+    EXPECT_EQ(::pread(object.get(), content.data(), content.size(), 0),
+              content.size());
+    return content;
+  }
+
+  // What the program says while it waits,
+  std::string Waiting(const std::string& program,
+                      const std::string& what) const {
+    return program + ": waiting for " + what + " on '" + name_ + "'\n";
+  }
+  // and of a failure.
+  std::string Failure(const std::string& program_and_call,
+                      const std::string& reason) const {
+    return program_and_call + " '" + name_ + "': " + reason + "\n";
+  }
+  // What a program is called that this command starts.
+  static std::string NameOf(const Arguments& command) {
+    return std::filesystem::path(command.front()).filename();
+  }
+
+  // The next writer and reader on the name work, whatever happened to the last.
+  void ExpectPairWorks() const {
+    ChildProcess writer = Sending("next");
+    writer.AwaitErr("waiting for");  // Or the reader would look too early.
+    ChildProcess reader(Reader());
+    EXPECT_EQ(reader.Wait(), Exited(0)) << reader.Err();
+    EXPECT_EQ(reader.Out(), "next" + end_);
+    EXPECT_EQ(writer.Wait(), Exited(0)) << writer.Err();
+  }
+
+  // Each side waits no longer than it is told to. `call` is that in which the
+  // writer waits.
+  void ExpectTimeoutEndsTheWait(const std::string& call) const {
+    for (const auto& [command, what, how] :
+         {std::tuple(Reader({"--timeout", "0.1"}), "a writer", ": shm_open"),
+          std::tuple(Writer({"--timeout", "0.1"}), "a reader", call.c_str())}) {
+      ChildProcess process(command);
+      EXPECT_EQ(process.Wait(), Exited(1));
+      EXPECT_EQ(
+          process.Err(),
+          Waiting(NameOf(command), what) +
+              Failure(NameOf(command) + how,
+                      std::string("Connection timed out; waited for ") + what));
+    }
+  }
+
+  void ExpectSignalEndsTheWait(int signal) const {
+    for (const auto& [command, what] :
+         {std::pair(Writer(), "a reader"), std::pair(Reader(), "a writer")}) {
+      ChildProcess process(command);
+      process.AwaitErr("waiting for");
+      process.Signal(signal);
+      EXPECT_EQ(process.Wait(), Killed(signal));
+      EXPECT_EQ(process.Err(), Waiting(NameOf(command), what));
+    }
+  }
+
+  // A pair is run again and again, and one of the two is sent a signal as it
+  // makes the first of these calls, the second and so on, until it makes no
+  // more. Of some calls only those on the object count: the dynamic linker
+  // makes many.
+  template <typename Run>
+  void AtEachCall(const std::string& calls, const std::string& signal,
+                  Run run) const {
+    const bool any = calls == "futex" || calls == "write" ||
+                     calls == "membarrier" || calls == "poll";
+    for (int n = 1;; ++n) {
+      SCOPED_TRACE("at call " + std::to_string(n));
+      const auto when = "signal=" + signal + ":when=" + std::to_string(n);
+      if (run([&](const Arguments& command) {
+            return WithFault(calls, when, command,
+                             any ? "" : "/dev/shm" + name_);
+          }) == Exited(0)) {
+        break;
+      }
+      ASSERT_FALSE(HasFailure());
+    }
+  }
+
+  // A writer that was killed as it waited is not taken for a living one.
+  void ExpectReaderWaitsForTheNextAfterADeadWriter() const {
+    {
+      ChildProcess writer(Writer());
+      writer.AwaitErr("waiting for");
+      writer.Signal(SIGKILL);
+      writer.Wait();
+    }
+    ASSERT_TRUE(Object()) << "nothing was left: nothing is tested";
+    ChildProcess reader(Reader());
+    reader.AwaitErr(Waiting(NameOf(Reader()), "a writer"));
+    ChildProcess writer = Sending("message");
+    EXPECT_EQ(reader.Wait(), Exited(0));
+    EXPECT_EQ(reader.Out(), "message" + end_);
+    EXPECT_EQ(writer.Wait(), Exited(0));
+  }
+
+  // As a writer that died before it published leaves it.
+  void ExpectUnfinishedObjectIsReclaimed(std::size_t whole) const {
+    for (const std::size_t size : {std::size_t{0}, whole}) {
+      MakeObject(std::string(size, '\0'));
+      ExpectPairWorks();
+    }
+  }
+
+  void ExpectSomethingElseIsLeft(const std::vector<std::string>& contents) {
+    for (const std::string& content : contents) {
+      SCOPED_TRACE(content.size());
+      const auto object = MakeObject(content);
+      for (const auto& command : {Writer(), Reader()}) {
+        ChildProcess process(command);
+        EXPECT_EQ(process.Wait(), Exited(1));
+        EXPECT_EQ(process.Out(), "");
+        EXPECT_EQ(process.Err(),
+                  Failure(NameOf(command) + ": shm_open",
+                          std::string("File exists; ") + os::kNotOurs));
+      }
+      EXPECT_TRUE(Content(object) == content);
+      EXPECT_EQ(::shm_unlink(name_.c_str()), 0);
+    }
+  }
+
+  void ExpectObjectIsTheOwnersAlone() const {
+    ChildProcess writer(Writer(), "", [] { ::umask(0); });
+    writer.AwaitErr("waiting for");
+    EXPECT_EQ(os::Stat(Object().get(), name_).st_mode & 0777U, 0600);
+    writer.Signal(SIGTERM);
+    writer.Wait();
+  }
+
+  // `more` is what neither takes.
+  void ExpectWrongUsageSaysSo(const std::vector<Arguments>& more) const {
+    std::vector<Arguments> commands{
+        Writer({"--bogus"}),        Reader({"--bogus"}),
+        Writer({"--name"}),         Reader({"--name"}),
+        Writer({"--timeout", "x"}), Reader({"--timeout", "-1"}),
+    };
+    commands.insert(commands.end(), more.begin(), more.end());
+    for (const Arguments& command : commands) {
+      ChildProcess process(command);
+      EXPECT_EQ(process.Wait(), Exited(2)) << command.back();
+      EXPECT_EQ(process.Out(), "");
+      EXPECT_TRUE(process.Err().ends_with("; see --help\n")) << process.Err();
+    }
+  }
+
+  void ExpectHelpIsOutput() const {
+    for (const Arguments& command : {Writer({"--help"}), Reader({"--help"})}) {
+      ChildProcess process(command);
+      EXPECT_EQ(process.Wait(), Exited(0));
+      EXPECT_TRUE(process.Out().starts_with("Usage: " + NameOf(command) + " "))
+          << process.Out();
+      EXPECT_EQ(process.Err(), "");
+    }
+  }
+
+  const std::string name_ = UniqueName();
+
+ private:
+  Arguments Command(const std::string& program,
+                    const Arguments& arguments) const {
+    Arguments command{program, "--name", name_};
+    command.insert(command.end(), arguments.begin(), arguments.end());
+    return command;
+  }
+
+  const std::string writer_path_;
+  const std::string reader_path_;
+  const std::string end_;
+};
+
+// For the tests' names: of a signal, and of the first of some calls.
+inline std::string SignalName(const testing::TestParamInfo<int>& signal) {
+  return ::sigabbrev_np(signal.param);
+}
+inline std::string CallName(const testing::TestParamInfo<const char*>& calls) {
+  std::string name = calls.param;
+  std::erase(name, '?');
+  return name.substr(0, name.find(','));
+}
+
+}  // namespace ipc_testing
+
+#endif  // SHM_TEST_PAIR_H_
