@@ -582,12 +582,7 @@ TEST_F(FifoProgramsTest, ModeIs0644WithoutTheUmask) {
 // --- Manners -----------------------------------------------------------------
 
 TEST_F(FifoProgramsTest, OutputThatFailsIsReported) {
-  const std::pair<const char*, std::function<void()>> outputs[] = {
-      {"No space left on device",
-       [] { ::dup2(::open("/dev/full", O_WRONLY), STDOUT_FILENO); }},
-      {"Bad file descriptor", [] { ::close(STDOUT_FILENO); }},
-  };
-  for (const auto& [reason, in_child] : outputs) {
+  for (const auto& [in_child, reason] : ipc_testing::FailingOutputs()) {
     ChildProcess reader = Reader({}, in_child);
     reader.AwaitErr("waiting for a writer");
     ChildProcess writer = Writer();

@@ -484,12 +484,7 @@ TEST_F(QueueProgramsTest, TooMuchForTheUserIsExplained) {
 // --- Manners -----------------------------------------------------------------
 
 TEST_F(QueueProgramsTest, OutputThatFailsIsReported) {
-  const std::pair<const char*, std::function<void()>> outputs[] = {
-      {"No space left on device",
-       [] { ::dup2(::open("/dev/full", O_WRONLY), STDOUT_FILENO); }},
-      {"Bad file descriptor", [] { ::close(STDOUT_FILENO); }},
-  };
-  for (const auto& [reason, in_child] : outputs) {
+  for (const auto& [in_child, reason] : ipc_testing::FailingOutputs()) {
     const std::string error =
         std::string(": write 'standard output': ") + reason + "\n";
     ChildProcess server = Server({}, in_child);

@@ -191,18 +191,7 @@ TEST_F(TransferTest, DeathOfTheWriterIsNoEnd) {
 
 // In the child, so that its parent has to pass it on.
 TEST(ProgramTest, OutputThatFailsIsAFailure) {
-  const std::pair<void (*)(), const char*> outputs[] = {
-      {[] { ::dup2(::open("/dev/full", O_WRONLY), 1); },
-       "No space left on device"},
-      {[] { ::close(1); }, "Bad file descriptor"},
-      {[] {
-         int ends[2] = {};
-         if (::pipe(ends) == 0) ::dup2(ends[1], 1);
-         ::close(ends[0]);
-       },
-       "Broken pipe"},
-  };
-  for (const auto& [in_child, reason] : outputs) {
+  for (const auto& [in_child, reason] : ipc_testing::FailingOutputs()) {
     for (const char* message : {"message", "-"}) {
       ChildProcess process(Pipe({message}), RandomBytes(1000000), in_child);
       EXPECT_EQ(process.Wait(), Exited(1));

@@ -114,20 +114,11 @@ TEST_P(Client, NoticesTheServersDeathInTheMiddle) {
 
 TEST_P(Client, ReportsAnOutputThatTakesNothing) {
   const Server server(GetParam());
-  ChildProcess full(server.Command("CLIENT"), "", [] {
-    ::dup2(::open("/dev/full", O_WRONLY), STDOUT_FILENO);
-  });
-  ExpectError(full, "client: write 'standard output': No space left on device");
-  ChildProcess closed(server.Command("CLIENT"), "",
-                      [] { ::close(STDOUT_FILENO); });
-  ExpectError(closed, "client: write 'standard output': Bad file descriptor");
-  ChildProcess broken(server.Command("CLIENT"), "", [] {
-    int ends[2];
-    if (::pipe(ends) == 0) ::dup2(ends[1], STDOUT_FILENO);
-    ::close(ends[0]);
-    ::close(ends[1]);
-  });
-  ExpectError(broken, "client: write 'standard output': Broken pipe");
+  for (const auto& [in_child, reason] : ipc_testing::FailingOutputs()) {
+    ChildProcess client(server.Command("CLIENT"), "", in_child);
+    ExpectError(client,
+                std::string("client: write 'standard output': ") + reason);
+  }
 }
 
 TEST_P(Client, ReportsAClosedInput) {

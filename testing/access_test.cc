@@ -114,7 +114,7 @@ class Access : public testing::TestWithParam<Parameter> {
       fs::permissions(*programs_ / mechanism.name, fs::perms(0755));
       for (const std::string& program : {mechanism.owner, mechanism.peer}) {
         std::string variable =
-            mechanism.name == "ring" ? program : mechanism.name + "_" + program;
+            (mechanism.IsMemory() ? "shm" : mechanism.name) + "_" + program;
         for (char& c : variable) c = static_cast<char>(std::toupper(c));
         const std::string copy = *programs_ / (mechanism.name + "/" + program);
         fs::copy_file(ipc_testing::Program(variable.c_str()), copy);

@@ -52,6 +52,15 @@ std::ostream& operator<<(std::ostream& out, const End& end) {
   return out << "exited with " << end.status;
 }
 
+std::chrono::nanoseconds CpuTime(pid_t pid) {
+  clockid_t clock{};
+  timespec time{};
+  Check(::clock_getcpuclockid(pid, &clock), "clock_getcpuclockid");
+  Check(::clock_gettime(clock, &time), "clock_gettime");
+  return std::chrono::seconds(time.tv_sec) +
+         std::chrono::nanoseconds(time.tv_nsec);
+}
+
 ChildProcess::ChildProcess(std::vector<std::string> argv,
                            const std::optional<std::string>& input,
                            const std::function<void()>& in_child)
@@ -138,15 +147,6 @@ std::string ChildProcess::Err() {
 bool ChildProcess::HasEnded() {
   const std::lock_guard lock(mutex_);
   return end_.has_value();
-}
-
-std::chrono::nanoseconds ChildProcess::CpuTime() const {
-  clockid_t clock{};
-  timespec time{};
-  Check(::clock_getcpuclockid(pid_, &clock), "clock_getcpuclockid");
-  Check(::clock_gettime(clock, &time), "clock_gettime");
-  return std::chrono::seconds(time.tv_sec) +
-         std::chrono::nanoseconds(time.tv_nsec);
 }
 
 void ChildProcess::Await(const std::string& what,
@@ -248,6 +248,20 @@ std::vector<std::string> WithFault(const std::string& calls,
   if (!path.empty()) command.push_back("--trace-path=" + path);
   command.insert(command.end(), argv.begin(), argv.end());
   return command;
+}
+
+std::vector<std::pair<void (*)(), const char*>> FailingOutputs() {
+  return {
+      {[] { ::dup2(::open("/dev/full", O_WRONLY), STDOUT_FILENO); },
+       "No space left on device"},
+      {[] { ::close(STDOUT_FILENO); }, "Bad file descriptor"},
+      {[] {
+         int ends[2] = {};
+         if (::pipe(ends) == 0) ::dup2(ends[1], STDOUT_FILENO);
+         ::close(ends[0]);
+       },
+       "Broken pipe"},
+  };
 }
 
 std::string UniqueName() {

@@ -26,6 +26,9 @@ inline End Exited(int status) { return {status, 0}; }
 inline End Killed(int signal) { return {-1, signal}; }
 std::ostream& operator<<(std::ostream& out, const End& end);
 
+// How much processor time a process has used.
+std::chrono::nanoseconds CpuTime(pid_t pid);
+
 // A program with pipes on its standard input, output and error, all of which
 // are served in the background, so that none ever fills up. The destructor
 // kills it, and so does the end of the thread that made it.
@@ -59,8 +62,9 @@ class ChildProcess {
   // std::runtime_error when the time is up.
   End Wait();
   bool HasEnded();
-  // How much processor time it has used.
-  std::chrono::nanoseconds CpuTime() const;
+  std::chrono::nanoseconds CpuTime() const {
+    return ipc_testing::CpuTime(pid_);
+  }
 
   // How long to wait at most, here: far longer than anything should take, and
   // shorter than Bazel waits, which would say less about it.
@@ -91,6 +95,10 @@ class ChildProcess {
   bool done_ = false;  // Ended, and output and error, too.
   std::thread thread_;
 };
+
+// What makes of a child's standard output one that fails, and how: it is full,
+// closed, or a pipe that nobody reads.
+std::vector<std::pair<void (*)(), const char*>> FailingOutputs();
 
 // The path of a program that the BUILD file names in the environment variable.
 std::string Program(const char* variable);

@@ -281,7 +281,7 @@ std::string Binary(Mechanism mechanism, Role role) {
     case Mechanism::kShm:
       return Program(role == kReceiver ? "SHM_READER" : "SHM_WRITER");
     case Mechanism::kRing:
-      return Program(role == kReceiver ? "RING_READER" : "RING_WRITER");
+      return Program(role == kReceiver ? "SHM_RING_READER" : "SHM_RING_WRITER");
     case Mechanism::kPipe:
       return Program("PIPE");
     case Mechanism::kFifo:

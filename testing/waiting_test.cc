@@ -20,18 +20,11 @@
 namespace {
 
 using ipc_testing::ChildProcess;
+using ipc_testing::CpuTime;
 using std::chrono::nanoseconds;
 using Words = std::vector<std::string>;
 
 constexpr char kStrace[] = "/usr/bin/strace";
-
-nanoseconds CpuTime(pid_t pid) {
-  clockid_t clock{};
-  timespec time{};
-  ::clock_getcpuclockid(pid, &clock);
-  ::clock_gettime(clock, &time);
-  return std::chrono::seconds(time.tv_sec) + nanoseconds(time.tv_nsec);
-}
 
 // A program, and the calls that it makes.
 struct Waiting {
@@ -55,7 +48,7 @@ struct Waiting {
   nanoseconds TimeUsed() const {
     const std::string pid = std::to_string(process.pid());
     std::ifstream children("/proc/" + pid + "/task/" + pid + "/children");
-    nanoseconds sum = CpuTime(process.pid());
+    nanoseconds sum = process.CpuTime();
     for (pid_t child = 0; children >> child;) sum += CpuTime(child);
     return sum;
   }
@@ -115,22 +108,22 @@ TEST_F(WaitingTest, TakesNoProcessorTimeAndFewCalls) {
       .AwaitErr("waiting");
 
   // A ring.
-  Wait("ring reader without a writer", 2, "RING_READER",
+  Wait("ring reader without a writer", 2, "SHM_RING_READER",
        {"--name", Name(::shm_unlink)})
       .AwaitErr("waiting");
-  Wait("ring writer without a reader", 1, "RING_WRITER",
+  Wait("ring writer without a reader", 1, "SHM_RING_WRITER",
        {"--name", Name(::shm_unlink)})
       .AwaitErr("waiting");
   const std::string idle = Name(::shm_unlink);
   auto& idle_writer =
-      Wait("ring writer without input", 2, "RING_WRITER", {"--name", idle});
+      Wait("ring writer without input", 2, "SHM_RING_WRITER", {"--name", idle});
   idle_writer.AwaitErr("waiting");
-  auto& idle_reader =
-      Wait("ring reader of an idle writer", 3, "RING_READER", {"--name", idle});
+  auto& idle_reader = Wait("ring reader of an idle writer", 3,
+                           "SHM_RING_READER", {"--name", idle});
   idle_writer.Send("x");
   idle_reader.AwaitOut("x");
   const std::string full_ring = Name(::shm_unlink);
-  auto& full_writer = Wait("ring writer of a full ring", 3, "RING_WRITER",
+  auto& full_writer = Wait("ring writer of a full ring", 3, "SHM_RING_WRITER",
                            {"--name", full_ring});
   ipc::RingReader lazy_reader(full_ring, os::kForever);
   full_writer.Send(std::string(2 * ipc::RingSide::kCapacity, 'x'));
