@@ -392,6 +392,15 @@ inline std::size_t ReadInput(std::span<std::byte> buffer, int peer,
   return ReadSome(STDIN_FILENO, buffer, "standard input");
 }
 
+// The same where no descriptor tells that the peer has gone: meanwhile `check`
+// is called now and then, and throws if it has.
+template <typename Check>
+std::size_t ReadInput(std::span<std::byte> buffer, Check check) {
+  pollfd input{STDIN_FILENO, POLLIN, 0};
+  while (!Poll({&input, 1}, Deadline(kLook).Left())) check();
+  return ReadSome(STDIN_FILENO, buffer, "standard input");
+}
+
 // Writes all bytes; where a non-blocking descriptor has no room for them, waits
 // up to `timeout` for some, or throws ETIMEDOUT. write(2)
 inline void WriteAll(int fd, std::span<const std::byte> bytes,

@@ -28,10 +28,8 @@ bool ReadLine(ipc::MessageQueue& queue, std::string& rest, std::string& line) {
   while ((end = rest.find('\n')) == std::string::npos) {
     // What is longer than any message is a line, too: Send will refuse it.
     if (rest.size() > queue.max_bytes()) break;
-    pollfd input{STDIN_FILENO, POLLIN, 0};
-    while (!os::Poll({&input, 1}, 500)) queue.CheckServer();
     os::Block block;
-    const auto n = os::ReadSome(STDIN_FILENO, block, "standard input");
+    const auto n = os::ReadInput(block, [&] { queue.CheckServer(); });
     if (n == 0) break;
     rest.append(reinterpret_cast<const char*>(block.data()), n);
   }

@@ -23,13 +23,11 @@ void Run(const os::CommandLine& line) {
   ipc::RingWriter ring(line.Option("name", "/ring"), line.TimeoutOption());
   for (;;) {
     const auto room = ring.Reserve();
-    // It may be long in coming: notice meanwhile if the reader goes.
-    pollfd input{STDIN_FILENO, POLLIN, 0};
-    while (!os::Poll({&input, 1}, 500)) ring.CheckPeer();
-    // Straight into the ring; not all its room, to be read while we go on.
-    const std::size_t n = os::ReadSome(
-        STDIN_FILENO, room.first(std::min(room.size(), sizeof(os::Block))),
-        "standard input");
+    // Straight into the ring; not all its room, to be read while we go on. It
+    // may be long in coming: notice meanwhile if the reader goes.
+    const std::size_t n =
+        os::ReadInput(room.first(std::min(room.size(), sizeof(os::Block))),
+                      [&] { ring.CheckPeer(); });
     if (n == 0) break;
     ring.Commit(n);
   }

@@ -80,11 +80,10 @@ class SharedMemory {
   Layout* operator->() const { return layout_.get(); }
   const std::string& name() const { return name_; }
 
-  bool ReaderCame() const { return layout_->header.reader_came != 0; }
   // Whether the other side has been there, and is no more. What it has stored
   // before is seen by who asks first, and then looks for it.
   bool PeerDied() const {
-    return (peer_ == kWriter || ReaderCame()) &&
+    return (peer_ == kWriter || layout_->header.reader_came != 0) &&
            !os::IsLocked(fd(), name_, peer_);
   }
 
