@@ -59,6 +59,7 @@ class FifoReader {
       throw os::Error(errno, "flock", object);
     };
     object_ = os::Own("mkfifo", path, ::unlink, open, adopt, lock);
+    os::Widen(fd());
     LetBlock(fd(), path, timeout);
     pollfd writer{fd(), POLLIN, 0};
     if (!os::Poll({&writer, 1}, 0)) {

@@ -132,6 +132,11 @@ TEST_F(FifoTest, WhatIsWrittenIsReadAndThenTheEnd) {
   EXPECT_EQ(ReadAll(reader), "Hello");
 }
 
+TEST_F(FifoTest, HasRoomForMoreThanOneBlock) {
+  const FifoReader reader = Reader();
+  EXPECT_EQ(::fcntl(Writer().fd(), F_GETPIPE_SZ), 4 * sizeof(os::Block));
+}
+
 TEST_F(FifoTest, TheNameGoesWithItsReader) {
   { const FifoReader reader = Reader(); }
   EXPECT_THAT(directory_.Names(), IsEmpty());

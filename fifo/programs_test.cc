@@ -188,10 +188,12 @@ TEST_F(FifoProgramsTest, RecordsOfManyWritersAreNeverTorn) {
   ChildProcess reader = Reader();
   reader.AwaitErr("waiting for a writer");
   Fd open(OpenToWrite());
-  Stop(reader);  // So that the pipe fills, and the last writers have to wait.
+  Stop(reader);
+  // Holds one record: all other writers have to wait.
+  ASSERT_EQ(::fcntl(open.get(), F_SETPIPE_SZ, PIPE_BUF), PIPE_BUF);
   Words records;
   std::vector<std::unique_ptr<ChildProcess>> writers;
-  for (int i = 0; i < kCapacity / PIPE_BUF + 4; ++i) {
+  for (int i = 0; i < 16; ++i) {
     records.emplace_back(PIPE_BUF - 1, static_cast<char>('a' + i));
     const Words argv{ipc_testing::Program("WRITER"), "--path", path_,
                      records.back()};

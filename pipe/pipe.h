@@ -22,6 +22,7 @@ struct Pipe {
     os::Check("pipe2", "pipe", ::pipe2, ends, O_CLOEXEC);
     read_end = os::UniqueFd(ends[0]);
     write_end = os::UniqueFd(ends[1]);
+    os::Widen(write_end.get());
   }
 
   os::UniqueFd read_end;

@@ -44,6 +44,14 @@ TEST(PipeTest, IsNotInheritedByOtherPrograms) {
   }
 }
 
+// Unless the user's pipes together have all that they may. pipe(7)
+TEST(PipeTest, HasRoomForMoreThanOneBlock) {
+  const Pipe pipe;
+  for (const auto* end : {&pipe.read_end, &pipe.write_end}) {
+    EXPECT_EQ(::fcntl(end->get(), F_GETPIPE_SZ), 4 * sizeof(os::Block));
+  }
+}
+
 TEST(PipeTest, EndsWhenItsWriteEndIsClosed) {
   Pipe pipe;
   Write(pipe, std::string("a\0b", 3));
