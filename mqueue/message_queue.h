@@ -39,24 +39,23 @@ class MessageQueue {
     };
     return {os::Own("mq_open", name, ::mq_unlink, open, adopt), name, timeout};
   }
-  // Waits for the oldest message of the highest priority. Throws ETIMEDOUT.
-  std::string Receive() {
+  // Waits for the oldest message of the highest priority, which stays until the
+  // next call. Throws ETIMEDOUT.
+  std::string_view Receive() {
     for (;;) {
-      if (auto message = TryReceive(timeout_ == os::kForever)) return *message;
+      if (const auto it = TryReceive(timeout_ == os::kForever)) return *it;
       os::PollFor("a message", fd(), POLLIN, name_, timeout_);
     }
   }
   // The same without the wait, or for ever: empty where the queue is. Not up to
   // a time: somebody may set the clock of mq_timedreceive.
-  std::optional<std::string> TryReceive(bool wait = false) {
-    std::string message(size_, '\0');
+  std::optional<std::string_view> TryReceive(bool wait = false) {
     const timespec past{};
-    const auto n = os::Retry(::mq_timedreceive, fd(), message.data(),
-                             message.size(), nullptr, wait ? nullptr : &past);
+    const auto n = os::Retry(::mq_timedreceive, fd(), message_.data(),
+                             message_.size(), nullptr, wait ? nullptr : &past);
     if (n == -1 && errno == ETIMEDOUT) return {};
     if (n == -1) throw os::Error(errno, "mq_receive", name_);
-    message.resize(static_cast<std::size_t>(n));
-    return message;
+    return std::string_view(message_).substr(0, static_cast<std::size_t>(n));
   }
   // No client may come any more, and those that are here see that the server
   // is leaving. What TryReceive finds after this is all that there will be.
@@ -83,9 +82,9 @@ class MessageQueue {
   // Sends a message of up to max_bytes, `priority` 0 to MQ_PRIO_MAX - 1, once
   // there is room. Throws EMSGSIZE, ETIMEDOUT, EPIPE where the server has gone.
   void Send(const std::string& message, unsigned priority) {
-    if (message.size() > size_) {
+    if (message.size() > max_bytes()) {
       throw os::Error(EMSGSIZE, "mq_send", name_,
-                      "at most " + std::to_string(size_) + " bytes fit");
+                      "at most " + std::to_string(max_bytes()) + " bytes fit");
     }
     const os::Deadline deadline(timeout_);
     while (os::Retry(::mq_send, fd(), message.data(), message.size(),
@@ -112,7 +111,7 @@ class MessageQueue {
     os::Await("the server to receive the rest", "mq_getattr", name_,
               std::chrono::seconds(1), look);
   }
-  std::size_t max_bytes() const { return size_; }  // Of a message.
+  std::size_t max_bytes() const { return message_.size(); }  // Of a message.
 
  private:
   MessageQueue(os::OwnedObject object, std::string name, os::Timeout timeout)
@@ -120,9 +119,9 @@ class MessageQueue {
         name_(std::move(name)),
         timeout_(timeout),
         // A buffer of any other size would be EMSGSIZE, or an overflow.
-        size_(static_cast<std::size_t>(Attributes(fd(), name_).mq_msgsize)) {}
-  int fd() const { return object_.fd.get(); }
+        message_(std::size_t(Attributes(fd(), name_).mq_msgsize), '\0') {}
 
+  int fd() const { return object_.fd.get(); }
   static mq_attr Attributes(int fd, const std::string& name) {
     mq_attr attributes{};
     os::Check("mq_getattr", name, ::mq_getattr, fd, &attributes);
@@ -142,7 +141,7 @@ class MessageQueue {
   os::OwnedObject object_;
   std::string name_;
   os::Timeout timeout_;  // Of every wait.
-  std::size_t size_;
+  std::string message_;  // The last that was received.
 };
 
 }  // namespace ipc

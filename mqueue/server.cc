@@ -20,14 +20,16 @@ and removes the queue. What was sent before that has priority to be printed too.
   --timeout SECONDS  how long to wait for a message, for ever unless given
 )";
 
-void Print(const std::string& message) { os::Print(os::Bytes(message + "\n")); }
+void Print(std::string_view message) {
+  os::Print(os::Bytes(std::string(message) + "\n"));
+}
 
 void Run(const os::CommandLine& line) {
   line.NoOperand();
   const std::string name = line.Option("name", "/message_queue");
   auto queue = ipc::MessageQueue::Create(name, line.TimeoutOption());
   os::Say("waiting for messages on '" + name + "'");
-  for (std::string message; (message = queue.Receive()) != "quit";) {
+  for (std::string_view message; (message = queue.Receive()) != "quit";) {
     Print(message);
   }
   queue.Close();
