@@ -45,6 +45,13 @@ struct Header : Ends {
 };
 
 struct Floor : Ends {
+  struct Shared : Ends::Shared {
+    explicit Shared(const Setup& setup) : Ends::Shared(setup) {
+      for (const ipc::Pipe* pipe : {&to_child, &to_parent}) {
+        ::fcntl(pipe->write_end.get(), F_SETPIPE_SZ, 65536);  // As pipe does.
+      }
+    }
+  };
   using Ends::Ends;
   void Send(const Message& message) const {
     ipc_benchmark::BareWrite(out.get(), message);
