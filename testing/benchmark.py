@@ -38,6 +38,8 @@ MECHANISMS = {
     "socket_tcp": "socket, TCP",
 }
 SIZES = {64: "64 B", 1024: "1 KiB", 4096: "4 KiB", 65536: "64 KiB"}
+# Wong's, told apart without colour vision, and by their points; not the yellow, which white swallows.
+COLOURS = ["#000000", "#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#0072b2", "#d55e00"]
 PLACEMENTS = {"two_cores": "Across two cores", "one_core": "Both on one core"}
 LIMIT = 175  # Seconds, of all.
 
@@ -180,22 +182,27 @@ def table(document):
 
 def chart(document, path):
     """An SVG by gnuplot: rows are placements; round trips on the left, throughput on the right."""
-    lines = ["set terminal svg size 1000,800 background 'white'", "set output '%s'" % path.replace("'", "''"),
-             "set multiplot layout 2,2", "set logscale xy", "set grid", "set key outside below maxrows 2",
+    # A background of its own: it may be shown on a dark page.
+    lines = ["set terminal svg size 1000,860 background 'white'", "set output '%s'" % path.replace("'", "''"),
+             "set multiplot layout 2,2", "set logscale xy", "set grid", "set key outside below height 1",
              "set xtics (%s)" % ", ".join("'%s' %d" % (text, size) for size, text in SIZES.items()),
-             "set xrange [48:90000]", "set format y '%g'"]
+             "set xrange [48:90000]", "set format y '%g'", "set xlabel 'size of a message' offset 0,0.3"]
+    lines += ["set linetype %d linecolor '%s' pointtype %d" % (n, colour, n)
+              for n, colour in enumerate(COLOURS, start=1)]
     for placement, title in PLACEMENTS.items():
-        for figure, unit, what in (("p50_us", 1, "there and back, median, us"), ("bytes_per_s", 1e9, "one way, GB/s")):
+        for figure, unit, what, label in (("p50_us", 1, "there and back", "median, us"),
+                                          ("bytes_per_s", 1e9, "one way", "GB/s")):
             series = []
-            for mechanism, label in MECHANISMS.items():
+            for number, (mechanism, name) in enumerate(MECHANISMS.items(), start=1):
                 points = ["%d %g" % (b["size"], b[figure] / unit) for b in document["benchmarks"]
                           if (b["mechanism"], b["placement"]) == (mechanism, placement)]
                 if len(points) > 1:
                     block = "$%s_%s_%s" % (mechanism, placement, figure)
                     lines += [block + " << END"] + points + ["END"]
-                    series.append("%s using 1:2 with linespoints linewidth 2 title '%s'" % (block, label))
+                    series.append("%s using 1:2 with linespoints linetype %d linewidth 2 title '%s'"
+                                  % (block, number, name))
             if series:
-                lines += ["set title '%s: %s'" % (title, what), "plot " + ", ".join(series)]
+                lines += ["set title '%s: %s'" % (title, what), "set ylabel '%s'" % label, "plot " + ", ".join(series)]
     subprocess.run(["gnuplot"], input="\n".join(lines + ["unset multiplot", ""]), check=True, text=True)
 
 
