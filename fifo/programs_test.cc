@@ -4,11 +4,9 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <sys/ioctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -28,6 +26,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using ipc_testing::ChildProcess;
+using ipc_testing::CpuTimeOfEnded;
 using ipc_testing::Exited;
 using ipc_testing::Killed;
 using ipc_testing::RandomBytes;
@@ -58,25 +57,6 @@ void AwaitBytes(int fd, int count) {
     int bytes = 0;
     return ::ioctl(fd, FIONREAD, &bytes) == 0 && bytes >= count;
   });
-}
-
-// Returns once it has stopped.
-void Stop(ChildProcess& child) {
-  child.Signal(SIGSTOP);
-  siginfo_t info{};
-  ::waitid(P_PID, static_cast<id_t>(child.pid()), &info,
-           WSTOPPED | WEXITED | WNOWAIT);
-}
-
-// The processor time of all that have ended.
-std::chrono::microseconds SpentByChildren() {
-  rusage usage{};
-  ::getrusage(RUSAGE_CHILDREN, &usage);
-  const auto time = [](const timeval& value) {
-    return std::chrono::seconds(value.tv_sec) +
-           std::chrono::microseconds(value.tv_usec);
-  };
-  return time(usage.ru_utime) + time(usage.ru_stime);
 }
 
 class Fd {
@@ -188,7 +168,7 @@ TEST_F(FifoProgramsTest, RecordsOfManyWritersAreNeverTorn) {
   ChildProcess reader = Reader();
   reader.AwaitErr("waiting for a writer");
   Fd open(OpenToWrite());
-  Stop(reader);
+  reader.Stop();
   // Holds one record: all other writers have to wait.
   ASSERT_EQ(::fcntl(open.get(), F_SETPIPE_SZ, PIPE_BUF), PIPE_BUF);
   Words records;
@@ -290,11 +270,11 @@ TEST_F(FifoProgramsTest, WriterWaitsNoLongerThanToldForAReader) {
 
 TEST_F(FifoProgramsTest, WriterWaitsNoLongerThanToldForRoom) {
   const Fd reader(OpenToRead());
-  const auto before = SpentByChildren();
+  const auto before = CpuTimeOfEnded();
   ChildProcess writer =
       Writer({"--timeout", "0.5", "-"}, RandomBytes(1'000'000));
   EXPECT_EQ(writer.Wait(), Exited(1));
-  EXPECT_LT(SpentByChildren() - before, std::chrono::milliseconds(250));
+  EXPECT_LT(CpuTimeOfEnded() - before, std::chrono::milliseconds(250));
   EXPECT_EQ(writer.Err(),
             Error("writer", "poll", "Connection timed out; waited for room"));
 }

@@ -7,7 +7,6 @@
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -20,6 +19,7 @@
 namespace {
 
 using ipc_testing::ChildProcess;
+using ipc_testing::CpuTimeOfEnded;
 using ipc_testing::Exited;
 using ipc_testing::Killed;
 using testing::EndsWith;
@@ -30,25 +30,6 @@ using Input = std::optional<std::string>;
 constexpr auto kOpenInput = std::nullopt;
 constexpr auto kNothing = [] {};
 constexpr int kMessages = 10;  // What a queue holds.
-
-// Returns once it has stopped.
-void Stop(ChildProcess& child) {
-  child.Signal(SIGSTOP);
-  siginfo_t info{};
-  ::waitid(P_PID, static_cast<id_t>(child.pid()), &info,
-           WSTOPPED | WEXITED | WNOWAIT);
-}
-
-// The processor time of all that have ended.
-std::chrono::microseconds SpentByChildren() {
-  rusage usage{};
-  ::getrusage(RUSAGE_CHILDREN, &usage);
-  const auto time = [](const timeval& value) {
-    return std::chrono::seconds(value.tv_sec) +
-           std::chrono::microseconds(value.tv_usec);
-  };
-  return time(usage.ru_utime) + time(usage.ru_stime);
-}
 
 std::string Lines(int count, const std::string& prefix = "") {
   std::string lines;
@@ -179,7 +160,7 @@ TEST_F(QueueProgramsTest, ALongerMessageIsRefused) {
 TEST_F(QueueProgramsTest, HigherPriorityIsFirst) {
   ChildProcess server = Server();
   server.AwaitErr("waiting for messages");
-  Stop(server);
+  server.Stop();
   Send({"--priority", "0", "last"});
   Send({"default"});
   Send({"--priority", "2", "second"});
@@ -191,7 +172,7 @@ TEST_F(QueueProgramsTest, HigherPriorityIsFirst) {
 TEST_F(QueueProgramsTest, WhatQuitOvertakesIsPrinted) {
   ChildProcess server = Server();
   server.AwaitErr("waiting for messages");
-  Stop(server);
+  server.Stop();
   Send({"-"}, "one\ntwo\nquit\nthree\n");
   Send({"--priority", "9", "quit"});
   server.Signal(SIGCONT);
@@ -246,11 +227,11 @@ TEST_F(QueueProgramsTest, ClientWaitsNoLongerThanToldForAServer) {
 TEST_F(QueueProgramsTest, ClientWaitsNoLongerThanToldForRoom) {
   ChildProcess server = Server();
   server.AwaitErr("waiting for messages");
-  Stop(server);
-  const auto before = SpentByChildren();
+  server.Stop();
+  const auto before = CpuTimeOfEnded();
   ChildProcess client = Client({"--timeout", "0.5", "-"}, Lines(100));
   EXPECT_EQ(client.Wait(), Exited(1));
-  EXPECT_LT(SpentByChildren() - before, std::chrono::milliseconds(250));
+  EXPECT_LT(CpuTimeOfEnded() - before, std::chrono::milliseconds(250));
   EXPECT_EQ(client.Err(), Error("client", "mq_send", "Connection timed out"));
   EXPECT_EQ(client.Out(), Lines(kMessages));  // And no more.
   server.Signal(SIGCONT);
@@ -275,7 +256,7 @@ TEST_F(QueueProgramsTest, ClientNoticesThatTheServerDiedWhileItsInputIsSilent) {
 TEST_F(QueueProgramsTest, ClientNoticesThatTheServerDiedWhileTheQueueIsFull) {
   ChildProcess server = Server();
   server.AwaitErr("waiting for messages");
-  Stop(server);
+  server.Stop();
   ChildProcess client = Client({"-"}, Lines(100));
   client.AwaitOut(Lines(kMessages));
   server.Signal(SIGKILL);
@@ -296,7 +277,7 @@ TEST_F(QueueProgramsTest, ClientNoticesThatTheServerEndedBeforeItsLastMessage) {
       Client({"-"}, "", [&] { ::dup2(ends[0], STDIN_FILENO); });
   ASSERT_EQ(::write(ends[1], "one\n", 4), 4);
   server.AwaitOut("one\n");
-  Stop(client);  // In its wait for input.
+  client.Stop();  // In its wait for input.
   EXPECT_EQ(Quit(server), "one\n");
   ASSERT_EQ(::write(ends[1], "late\n", 5), 5);
   for (const int end : ends) ::close(end);
@@ -308,7 +289,7 @@ TEST_F(QueueProgramsTest, WhatAKilledServerLeavesIsDeliveredToTheNext) {
   {
     ChildProcess server = Server();
     server.AwaitErr("waiting for messages");
-    Stop(server);
+    server.Stop();
     Send({"--priority", "0", "kept"});
     Send({"kept, too"});
     server.Signal(SIGKILL);
@@ -375,7 +356,7 @@ TEST_P(QueueSignalTest, ClientWhoseInputIsSilentAndThenTheServer) {
 TEST_P(QueueSignalTest, ClientInAFullQueue) {
   ChildProcess server = Server();
   server.AwaitErr("waiting for messages");
-  Stop(server);
+  server.Stop();
   ChildProcess client = Client({"-"}, Lines(100));
   client.AwaitOut(Lines(kMessages));
   ExpectDiesOfIt(client);

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -59,6 +60,16 @@ std::chrono::nanoseconds CpuTime(pid_t pid) {
   Check(::clock_gettime(clock, &time), "clock_gettime");
   return std::chrono::seconds(time.tv_sec) +
          std::chrono::nanoseconds(time.tv_nsec);
+}
+
+std::chrono::nanoseconds CpuTimeOfEnded() {
+  rusage usage{};
+  Check(::getrusage(RUSAGE_CHILDREN, &usage), "getrusage");
+  const auto time = [](const timeval& value) {
+    return std::chrono::seconds(value.tv_sec) +
+           std::chrono::microseconds(value.tv_usec);
+  };
+  return time(usage.ru_utime) + time(usage.ru_stime);
 }
 
 ChildProcess::ChildProcess(std::vector<std::string> argv,
@@ -147,6 +158,12 @@ std::string ChildProcess::Err() {
 bool ChildProcess::HasEnded() {
   const std::lock_guard lock(mutex_);
   return end_.has_value();
+}
+
+void ChildProcess::Stop() {
+  Signal(SIGSTOP);
+  siginfo_t info{};
+  ::waitid(P_PID, static_cast<id_t>(pid_), &info, WSTOPPED | WEXITED | WNOWAIT);
 }
 
 void ChildProcess::Await(const std::string& what,

@@ -26,8 +26,10 @@ inline End Exited(int status) { return {status, 0}; }
 inline End Killed(int signal) { return {-1, signal}; }
 std::ostream& operator<<(std::ostream& out, const End& end);
 
-// How much processor time a process has used.
+// How much processor time a process has used, and how much all children that
+// have ended.
 std::chrono::nanoseconds CpuTime(pid_t pid);
+std::chrono::nanoseconds CpuTimeOfEnded();
 
 // A program with pipes on its standard input, output and error, all of which
 // are served in the background, so that none ever fills up. The destructor
@@ -62,6 +64,8 @@ class ChildProcess {
   // std::runtime_error when the time is up.
   End Wait();
   bool HasEnded();
+  // SIGSTOP; returns once it has stopped.
+  void Stop();
   std::chrono::nanoseconds CpuTime() const {
     return ipc_testing::CpuTime(pid_);
   }

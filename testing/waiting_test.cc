@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 #include <mqueue.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -170,9 +169,7 @@ TEST_F(WaitingTest, TakesNoProcessorTimeAndFewCalls) {
   const std::string full = Name(::mq_unlink);
   ChildProcess stopped({ipc_testing::Program("MQUEUE_SERVER"), "--name", full});
   stopped.AwaitErr("waiting");
-  stopped.Signal(SIGSTOP);
-  siginfo_t info{};
-  ::waitid(P_PID, static_cast<id_t>(stopped.pid()), &info, WSTOPPED | WNOWAIT);
+  stopped.Stop();
   auto& sender = Wait("mqueue client at a full queue", 3, "MQUEUE_CLIENT",
                       {"--name", full, "-"});
   sender.Send("0\n1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n");
