@@ -364,13 +364,13 @@ auto Await(const std::string& what, const char* call, const std::string& object,
 
 // --- Bytes -------------------------------------------------------------------
 
-// A default pipe's capacity. Blocks of 16 KiB take nearly twice the time, of
-// 4 KiB four times.
+// From file to file blocks of 4 KiB take twice the time, for their many calls;
+// larger ones save no more.
 using Block = std::array<std::byte, 65536>;
 
-// Gives a pipe room for four blocks. A default pipe's one is full after one
-// write, so that each end waits for the other: twice the time. Not a failure
-// where the user's pipes have all their room: pipe(7), "Pipe capacity".
+// Gives a pipe room for four blocks. A default pipe is full after one, so that
+// each end waits for the other: twice the time. Where the user's pipes have all
+// their room it stays as it is. Linux. pipe(7), "Pipe capacity"
 inline void Widen(int pipe) { ::fcntl(pipe, F_SETPIPE_SZ, 4 * sizeof(Block)); }
 
 inline std::span<const std::byte> Bytes(std::string_view text) {
@@ -397,12 +397,12 @@ inline std::size_t ReadInput(std::span<std::byte> buffer, int peer,
   return ReadSome(STDIN_FILENO, buffer, "standard input");
 }
 
-// The same where no descriptor tells that the peer has gone: meanwhile `check`
+// The same where no descriptor tells that the peer has gone: meanwhile `look`
 // is called now and then, and throws if it has.
-template <typename Check>
-std::size_t ReadInput(std::span<std::byte> buffer, Check check) {
+template <typename Look>
+std::size_t ReadInput(std::span<std::byte> buffer, Look look) {
   pollfd input{STDIN_FILENO, POLLIN, 0};
-  while (!Poll({&input, 1}, Deadline(kLook).Left())) check();
+  while (!Poll({&input, 1}, Deadline(kLook).Left())) look();
   return ReadSome(STDIN_FILENO, buffer, "standard input");
 }
 

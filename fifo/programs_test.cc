@@ -141,6 +141,18 @@ TEST_F(FifoProgramsTest, SendsStandardInputUnchanged) {
   }
 }
 
+// The user's other pipes may have all the room that there is.
+TEST_F(FifoProgramsTest, APipeWithoutMoreRoomWillDo) {
+  const std::string bytes = RandomBytes(1'000'000);
+  ChildProcess reader(ipc_testing::WithFault(
+      "fcntl", "error=EPERM:when=4",  // Once 0, 1 and 2 have been looked at.
+      {ipc_testing::Program("READER"), "--path", path_}));
+  ChildProcess writer = Writer({"-"}, bytes);
+  EXPECT_EQ(writer.Wait(), Exited(0)) << writer.Err();
+  EXPECT_EQ(reader.Wait(), Exited(0)) << reader.Err();
+  EXPECT_TRUE(reader.Out() == bytes);
+}
+
 TEST_F(FifoProgramsTest, SendsAMessageAndANewline) {
   for (const std::size_t size :
        {0U, 1U, PIPE_BUF - 1U, unsigned{PIPE_BUF}, 100'000U}) {

@@ -39,8 +39,8 @@ class MessageQueue {
     };
     return {os::Own("mq_open", name, ::mq_unlink, open, adopt), name, timeout};
   }
-  // Waits for the oldest message of the highest priority, which stays until the
-  // next call. Throws ETIMEDOUT.
+  // Waits for the oldest message of the highest priority, which lies in the
+  // queue's own buffer until the next call. Throws ETIMEDOUT.
   std::string_view Receive() {
     for (;;) {
       if (const auto it = TryReceive(timeout_ == os::kForever)) return *it;
@@ -119,7 +119,8 @@ class MessageQueue {
         name_(std::move(name)),
         timeout_(timeout),
         // A buffer of any other size would be EMSGSIZE, or an overflow.
-        message_(std::size_t(Attributes(fd(), name_).mq_msgsize), '\0') {}
+        message_(static_cast<std::size_t>(Attributes(fd(), name_).mq_msgsize),
+                 '\0') {}
 
   int fd() const { return object_.fd.get(); }
   static mq_attr Attributes(int fd, const std::string& name) {

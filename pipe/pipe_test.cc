@@ -44,11 +44,13 @@ TEST(PipeTest, IsNotInheritedByOtherPrograms) {
   }
 }
 
-// Unless the user's pipes together have all that they may. pipe(7)
+// Or the user's pipes together have all that they may. pipe(7)
 TEST(PipeTest, HasRoomForMoreThanOneBlock) {
   const Pipe pipe;
   for (const auto* end : {&pipe.read_end, &pipe.write_end}) {
-    EXPECT_EQ(::fcntl(end->get(), F_GETPIPE_SZ), 4 * sizeof(os::Block));
+    constexpr int kRoom = 4 * sizeof(os::Block);
+    EXPECT_TRUE(::fcntl(end->get(), F_GETPIPE_SZ) == kRoom ||
+                ::fcntl(end->get(), F_SETPIPE_SZ, kRoom) == -1);
   }
 }
 

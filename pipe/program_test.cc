@@ -189,6 +189,15 @@ TEST_F(TransferTest, DeathOfTheWriterIsNoEnd) {
 
 // --- Input and output that fail ----------------------------------------------
 
+// The user's other pipes may have all the room that there is.
+TEST(ProgramTest, APipeWithoutMoreRoomWillDo) {
+  const std::string bytes = RandomBytes(1000000);
+  ChildProcess process(
+      ipc_testing::WithFault("fcntl", "error=EPERM", Pipe({"-"})), bytes);
+  EXPECT_EQ(process.Wait(), Exited(0)) << process.Err();
+  EXPECT_TRUE(process.Out() == bytes);
+}
+
 // In the child, so that its parent has to pass it on.
 TEST(ProgramTest, OutputThatFailsIsAFailure) {
   for (const auto& [in_child, reason] : ipc_testing::FailingOutputs()) {

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <functional>
 #include <mutex>
+#include <span>
 #include <thread>
 
 #ifdef __x86_64__

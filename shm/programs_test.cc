@@ -1,6 +1,15 @@
 // The writer and the reader, started as a user does.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
 #include "shm/mailbox.h"
 #include "shm/test_pair.h"
+#include "testing/child_process.h"
 
 namespace {
 
@@ -134,7 +143,7 @@ TEST_F(ProgramsTest, StandardInputAndErrorMayBeClosed) {
 // --- Waiting -----------------------------------------------------------------
 
 TEST_F(ProgramsTest, TimeoutEndsTheWait) {
-  ExpectTimeoutEndsTheWait(": sem_clockwait");
+  ExpectTimeoutEndsTheWait("sem_clockwait");
 }
 
 TEST_F(ProgramsTest, TimeoutZeroDoesNotWait) {

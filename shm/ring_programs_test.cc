@@ -1,7 +1,15 @@
 // The ring's writer and reader, started as a user does.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+
+#include <string>
+#include <vector>
+
 #include "shm/mailbox.h"
 #include "shm/ring.h"
 #include "shm/test_pair.h"
+#include "testing/child_process.h"
 
 namespace {
 
@@ -116,7 +124,7 @@ TEST_F(RingProgramsTest, WorkWithoutMembarrier) {
 // --- Waiting -----------------------------------------------------------------
 
 TEST_F(RingProgramsTest, TimeoutEndsTheWait) {
-  ExpectTimeoutEndsTheWait(": futex");
+  ExpectTimeoutEndsTheWait("futex");
 }
 
 TEST_F(RingProgramsTest, TimeoutEndsTheWaitForBytesAndRoom) {

@@ -1,15 +1,13 @@
-// In which order a body of code accesses some memory. Each access faults, is
-// noted, is then done by itself, as the processor's trap flag has it, and the
-// memory is closed again.
+// In which order a body of code accesses some memory, on x86-64. Each access
+// faults, is noted, is then done by itself, as the processor's trap flag has
+// it, and the memory is closed again.
 #ifndef SHM_TEST_ACCESSES_H_
 #define SHM_TEST_ACCESSES_H_
 
-#include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <ucontext.h>
 
-#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdlib>
@@ -19,8 +17,8 @@ namespace ipc_testing {
 
 class Accesses {
  public:
-  // The addresses within `memory` that `body` accesses, first to last. Only
-  // the first 10,000 are noted. `memory` has whole pages to itself.
+  // The addresses within `memory` that `body` accesses, first to last, 10,000
+  // at most, until the next call. `memory` has whole pages to itself.
   template <typename Body>
   static std::span<const void* const> Of(std::span<std::byte> memory,
                                          Body body) {
@@ -51,7 +49,11 @@ class Accesses {
     }
   }
   static void OnFault(int, siginfo_t* info, void* context) {
-    if (count_ < noted_.size()) noted_[count_++] = info->si_addr;
+    const auto* address = static_cast<const std::byte*>(info->si_addr);
+    const bool within =
+        address >= memory_.data() && address < memory_.data() + memory_.size();
+    if (!within || count_ == noted_.size()) std::abort();
+    noted_[count_++] = address;
     Protect(PROT_READ | PROT_WRITE);
     static_cast<ucontext_t*>(context)->uc_mcontext.gregs[REG_EFL] |= kTrapFlag;
   }

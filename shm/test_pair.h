@@ -5,10 +5,17 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
+#include <cstddef>
 #include <filesystem>
 #include <string>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "posix.h"
@@ -86,14 +93,16 @@ class PairTest : public testing::Test {
   // writer waits.
   void ExpectTimeoutEndsTheWait(const std::string& call) const {
     for (const auto& [command, what, how] :
-         {std::tuple(Reader({"--timeout", "0.1"}), "a writer", ": shm_open"),
-          std::tuple(Writer({"--timeout", "0.1"}), "a reader", call.c_str())}) {
+         {std::tuple(Reader({"--timeout", "0.1"}), "a writer",
+                     std::string("shm_open")),
+          std::tuple(Writer({"--timeout", "0.1"}), "a reader", call)}) {
+      SCOPED_TRACE(NameOf(command));
       ChildProcess process(command);
       EXPECT_EQ(process.Wait(), Exited(1));
       EXPECT_EQ(
           process.Err(),
           Waiting(NameOf(command), what) +
-              Failure(NameOf(command) + how,
+              Failure(NameOf(command) + ": " + how,
                       std::string("Connection timed out; waited for ") + what));
     }
   }
@@ -101,6 +110,7 @@ class PairTest : public testing::Test {
   void ExpectSignalEndsTheWait(int signal) const {
     for (const auto& [command, what] :
          {std::pair(Writer(), "a reader"), std::pair(Reader(), "a writer")}) {
+      SCOPED_TRACE(NameOf(command));
       ChildProcess process(command);
       process.AwaitErr("waiting for");
       process.Signal(signal);
@@ -156,11 +166,13 @@ class PairTest : public testing::Test {
     }
   }
 
-  void ExpectSomethingElseIsLeft(const std::vector<std::string>& contents) {
+  void ExpectSomethingElseIsLeft(
+      const std::vector<std::string>& contents) const {
     for (const std::string& content : contents) {
       SCOPED_TRACE(content.size());
       const auto object = MakeObject(content);
       for (const auto& command : {Writer(), Reader()}) {
+        SCOPED_TRACE(NameOf(command));
         ChildProcess process(command);
         EXPECT_EQ(process.Wait(), Exited(1));
         EXPECT_EQ(process.Out(), "");
@@ -199,6 +211,7 @@ class PairTest : public testing::Test {
 
   void ExpectHelpIsOutput() const {
     for (const Arguments& command : {Writer({"--help"}), Reader({"--help"})}) {
+      SCOPED_TRACE(NameOf(command));
       ChildProcess process(command);
       EXPECT_EQ(process.Wait(), Exited(0));
       EXPECT_TRUE(process.Out().starts_with("Usage: " + NameOf(command) + " "))

@@ -56,7 +56,10 @@ std::ostream& operator<<(std::ostream& out, const End& end) {
 std::chrono::nanoseconds CpuTime(pid_t pid) {
   clockid_t clock{};
   timespec time{};
-  Check(::clock_getcpuclockid(pid, &clock), "clock_getcpuclockid");
+  // Returns the error; of one that has been waited for the clock would be 0,
+  // the wall's.
+  errno = ::clock_getcpuclockid(pid, &clock);
+  Check(errno == 0 ? 0 : -1, "clock_getcpuclockid");
   Check(::clock_gettime(clock, &time), "clock_gettime");
   return std::chrono::seconds(time.tv_sec) +
          std::chrono::nanoseconds(time.tv_nsec);
@@ -163,7 +166,9 @@ bool ChildProcess::HasEnded() {
 void ChildProcess::Stop() {
   Signal(SIGSTOP);
   siginfo_t info{};
-  ::waitid(P_PID, static_cast<id_t>(pid_), &info, WSTOPPED | WEXITED | WNOWAIT);
+  Check(::waitid(P_PIDFD, static_cast<id_t>(pidfd_), &info,
+                 WSTOPPED | WEXITED | WNOWAIT),
+        "waitid");
 }
 
 void ChildProcess::Await(const std::string& what,

@@ -224,6 +224,7 @@ std::vector<std::string> Errors(const Call& call) {
     return Contains(call.line, "AT_FDCWD") ? kPathStatus : kStatus;
   }
   if (call.name == "fcntl" && Contains(call.line, "F_OFD_")) return kLock;
+  if (Contains(call.line, "F_SETPIPE_SZ")) return {"EPERM"};
   // Other memory is malloc's, and no sample's business.
   if (call.name == "mmap" && Contains(call.line, "MAP_SHARED")) return kMap;
   if (call.name == "futex" && Contains(call.line, "FUTEX_WAIT")) return kWait;

@@ -60,7 +60,7 @@ def pair_test(name, receiver, sender, naming, received = "", sent = "", message 
             # The README's list is a part of these.
             data = native.glob(
                 ["*.cc", "*.h"],
-                exclude = ["*_test.cc", "*_fuzz.cc", "*_benchmark.cc"],
+                exclude = ["*_test.cc", "*_fuzz.cc", "*_benchmark.cc", "test_*.h"],
             ) + [
                 "README.md",
                 "//:posix.h",

@@ -565,6 +565,24 @@ TEST(ReadInputTest, NoticesThatItsPeerHasGoneWithoutInput) {
             "posix_test: poll 'peer': Broken pipe; its reader has gone\n");
 }
 
+int AskAboutPeer() {
+  return os::ExitStatus([] {
+    os::Block block;
+    const auto gone = [] { throw os::Error(EPIPE, "look", "peer"); };
+    while (const auto n = os::ReadInput(block, gone)) {
+      os::Print(std::span(block).first(n));
+    }
+  });
+}
+
+TEST(ReadInputTest, LooksForItsPeerWithoutInput) {
+  auto child = InChild(AskAboutPeer, std::nullopt);
+  child.Send("input");
+  child.AwaitOut("input");
+  EXPECT_EQ(child.Wait(), Exited(1));
+  EXPECT_EQ(child.Err(), "posix_test: look 'peer': Broken pipe\n");
+}
+
 // More than fits: each write is short, or finds no room.
 TEST(WriteAllTest, WritesAllWithoutBlocking) {
   const Pipe pipe(O_NONBLOCK);

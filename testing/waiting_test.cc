@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 #include <mqueue.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <csignal>
