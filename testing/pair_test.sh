@@ -91,7 +91,10 @@ case $STOP in
     sent=quit
     ;;
   TERM)
-    kill -TERM "${process[receiver]}"
+    # The program itself: `timeout` may not have noted yet that it has started
+    # one, and would end alone.
+    read -r child <"/proc/${process[receiver]}/task/${process[receiver]}/children"
+    kill -TERM "$child"
     status=$((128 + 15))
     ;;
 esac
