@@ -601,10 +601,10 @@ Accessed AccessesOf(Body body) {
 }
 
 // When that was first accessed.
-std::ptrdiff_t First(Accessed accesses, const void* word) {
-  const auto place = std::ranges::find(accesses, word) - accesses.begin();
-  EXPECT_NE(place, std::ssize(accesses)) << "not at all";
-  return place;
+std::size_t First(Accessed accesses, const void* word) {
+  const auto place = std::ranges::find(accesses, word);
+  EXPECT_NE(place, accesses.end()) << "not at all";
+  return static_cast<std::size_t>(place - accesses.begin());
 }
 
 // The other way round, the last bytes could come between the two.
