@@ -402,7 +402,7 @@ inline std::size_t ReadInput(std::span<std::byte> buffer, int peer,
 template <typename Look>
 std::size_t ReadInput(std::span<std::byte> buffer, Look look) {
   pollfd input{STDIN_FILENO, POLLIN, 0};
-  while (!Poll({&input, 1}, Deadline(kLook).Left())) look();
+  while (!Poll({&input, 1}, int{kLook.count()})) look();
   return ReadSome(STDIN_FILENO, buffer, "standard input");
 }
 
