@@ -2,22 +2,28 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 
 #include <algorithm>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include "shm/mailbox.h"
+#include "name.h"
+#include "shm/message.h"
 #include "shm/test_pair.h"
 #include "testing/child_process.h"
 
 namespace {
 
-using Layout = ipc::Mailbox::Layout;
+using ipc::SharedMessage;
 using ipc_testing::Arguments;
 using ipc_testing::ChildProcess;
 using ipc_testing::Exited;
 using ipc_testing::Killed;
+using ipc_testing::Program;
+using ipc_testing::WithFault;
 
 // Bytes as an argument may have them: any but NUL.
 std::string Message(std::size_t size) {
@@ -26,44 +32,38 @@ std::string Message(std::size_t size) {
   return text;
 }
 
-// A writer that does what a test tells it to.
-class FakeWriter {
+// A side of the pair that does what a test tells it to.
+class Peer {
  public:
-  // With an object of this size, all zero.
-  FakeWriter(const std::string& name, std::size_t size)
-      : unlink_(::shm_unlink, name),
-        object_(::shm_open(name.c_str(), O_CREAT | O_EXCL | O_RDWR, 0600)) {
-    EXPECT_EQ(::ftruncate(object_.get(), static_cast<off_t>(size)), 0);
-    EXPECT_TRUE(os::TryLock(object_.get(), name));
+  // Has opened the object.
+  explicit Peer(ipc::UniqueFd object) : object_(std::move(object)) {
+    EXPECT_TRUE(object_);
   }
-  ~FakeWriter() { Die(); }
+  Peer(const Peer&) = delete;
+  Peer& operator=(const Peer&) = delete;
+  ~Peer() { Die(); }
 
-  void Publish() {
-    EXPECT_EQ(::ftruncate(object_.get(), sizeof(Layout)), 0);
-    layout_ = static_cast<Layout*>(::mmap(nullptr, sizeof(Layout),
-                                          PROT_READ | PROT_WRITE, MAP_SHARED,
-                                          object_.get(), 0));
-    ::sem_init(&layout_->filled, 1, 0);
-    ::sem_init(&layout_->emptied, 1, 0);
-    layout_->header.ready = Layout::kMagic;
+  void SetSize(off_t size) { EXPECT_EQ(::ftruncate(object_.get(), size), 0); }
+  void Map() {
+    shared_ = static_cast<SharedMessage*>(::mmap(nullptr, sizeof(SharedMessage),
+                                                 PROT_READ | PROT_WRITE,
+                                                 MAP_SHARED, object_.get(), 0));
+    ASSERT_NE(shared_, MAP_FAILED);
   }
-  void Put(std::string_view text, std::uint32_t length) {
-    std::ranges::copy(text, layout_->text.begin());
-    layout_->length = length;
-    ::sem_post(&layout_->filled);
+  void Live(off_t byte) {
+    EXPECT_TRUE(ipc::TryLock(object_.get(), F_WRLCK, byte, 1, "object"));
   }
   // As the kernel does it to a process that was killed: the name stays.
   void Die() {
-    if (layout_ != nullptr) ::munmap(layout_, sizeof(Layout));
-    layout_ = nullptr;
-    object_.Close();
+    if (shared_ != nullptr) ::munmap(shared_, sizeof(*shared_));
+    shared_ = nullptr;
+    object_ = ipc::UniqueFd();
   }
-  void KeepName() { unlink_.Release(); }
+  SharedMessage* operator->() const { return shared_; }
 
  private:
-  os::OwnedName unlink_;
-  os::UniqueFd object_;
-  Layout* layout_ = nullptr;
+  ipc::UniqueFd object_;
+  SharedMessage* shared_ = nullptr;
 };
 
 class ProgramsTest : public ipc_testing::PairTest {
@@ -72,6 +72,38 @@ class ProgramsTest : public ipc_testing::PairTest {
   ChildProcess Sending(const std::string& text) const override {
     return ChildProcess(Writer({text}));
   }
+
+  // A writer that has done all of its own work, except to live.
+  void Put(Peer& writer, std::string_view text, std::uint32_t length) const {
+    writer.SetSize(sizeof(SharedMessage));
+    writer.Map();
+    ::sem_init(&writer->filled, 1, 1);
+    ::sem_init(&writer->emptied, 1, 0);
+    std::ranges::copy(text, writer->text.begin());
+    writer->length = length;
+  }
+  // A reader that has taken the message.
+  void Take(Peer& reader) const {
+    reader.Map();
+    reader.Live(ipc::kReaderAlive);
+    EXPECT_EQ(::sem_trywait(&reader->filled), 0);
+  }
+  void Unlink() const { EXPECT_EQ(::shm_unlink(name_.c_str()), 0); }
+
+  // Stops a program as it returns from the call of that number on the object.
+  Arguments StoppedAfter(const std::string& call, int number,
+                         const Arguments& command) const {
+    return WithFault(call, "signal=STOP:when=" + std::to_string(number),
+                     command, Path());
+  }
+  static void AwaitStop(const ChildProcess& process) {
+    siginfo_t info{};
+    ASSERT_EQ(::waitid(P_PID, static_cast<id_t>(process.pid()), &info,
+                       WSTOPPED | WEXITED | WNOWAIT),
+              0);
+    ASSERT_EQ(info.si_code, CLD_STOPPED) << "it has ended";
+  }
+  std::string Path() const { return "/dev/shm" + name_; }
 };
 
 // --- What comes out is what went in ------------------------------------------
@@ -103,7 +135,7 @@ TEST_P(MessageTest, ComesOutWithReaderFirst) {
 INSTANTIATE_TEST_SUITE_P(Bytes, MessageTest, testing::Values(0, 1, 99, 100),
                          testing::PrintToStringParamName());
 
-TEST_F(ProgramsTest, DefaultMessageIsTheDocuments) {
+TEST_F(ProgramsTest, DefaultMessageIsHelloWorld) {
   ChildProcess writer(Writer());
   ChildProcess reader(Reader());
   EXPECT_EQ(reader.Wait(), Exited(0));
@@ -120,12 +152,14 @@ TEST_F(ProgramsTest, MessageThatDoesNotFitIsRefused) {
 
 TEST_F(ProgramsTest, ReaderPrintsNulBytes) {
   const std::string message = std::string("a\0b\0", 4);
-  auto memory = ipc::Mailbox::Create(name_, os::kForever);
-  memory.Put(message);
+  Peer writer(MakeObject(""));
+  Put(writer, message, 4);
+  writer.Live(ipc::kWriterAlive);
   ChildProcess reader(Reader());
-  memory.AwaitDone();
   EXPECT_EQ(reader.Wait(), Exited(0));
   EXPECT_EQ(reader.Out(), message + "\n");
+  EXPECT_EQ(::sem_trywait(&writer->emptied), 0);
+  Unlink();
 }
 
 TEST_F(ProgramsTest, StandardInputAndErrorMayBeClosed) {
@@ -151,6 +185,10 @@ TEST_F(ProgramsTest, TimeoutZeroDoesNotWait) {
   EXPECT_EQ(reader.Wait(), Exited(1));
   EXPECT_EQ(reader.Err(), Failure("reader: shm_open",
                                   "Connection timed out; waited for a writer"));
+  ChildProcess writer(Writer({"--timeout", "0"}));
+  EXPECT_EQ(writer.Wait(), Exited(1));
+  EXPECT_EQ(writer.Err(), Failure("writer: sem_clockwait",
+                                  "Connection timed out; waited for a reader"));
 }
 
 // --- Interruption ------------------------------------------------------------
@@ -180,19 +218,11 @@ TEST_F(ProgramsTest, SignalThatWasIgnoredStaysIgnored) {
   EXPECT_EQ(writer.Wait(), Exited(0));
 }
 
-TEST_F(ProgramsTest, SignalEndsAReaderThatWaitsForTheMessage) {
-  FakeWriter fake(name_, 0);
-  fake.Publish();
-  ChildProcess reader(Reader());
-  reader.AwaitErr(Waiting("reader", "a message"));
-  reader.Signal(SIGTERM);
-  EXPECT_EQ(reader.Wait(), Killed(SIGTERM));
-}
-
 TEST_F(ProgramsTest, SignalEndsAWriterWhoseMessageIsBeingRead) {
   ChildProcess writer(Writer());
-  auto memory = ipc::Mailbox::Open(name_, os::kForever);
   writer.AwaitErr("waiting for");
+  Peer reader(Object());
+  Take(reader);
   writer.Signal(SIGTERM);
   EXPECT_EQ(writer.Wait(), Killed(SIGTERM));
 }
@@ -209,6 +239,18 @@ TEST_P(InstantTest, StoppedWriterLeavesNoName) {
     const auto end = writer.Wait();
     EXPECT_TRUE(end == Exited(0) || end == Killed(SIGTERM)) << end;
     EXPECT_FALSE(Object());
+    return end;
+  });
+}
+
+// Where no reader comes the signal is never overtaken by an ordinary end.
+TEST_P(InstantTest, StoppedWriterWithoutReaderLeavesNoName) {
+  AtEachCall(GetParam(), "TERM", [&](auto stopped) {
+    ChildProcess writer(stopped(Writer({"--timeout", "0.05"})));
+    const auto end = writer.Wait();
+    EXPECT_FALSE(Object());
+    if (end == Exited(1)) return Exited(0);  // It makes no more such calls.
+    EXPECT_EQ(end, Killed(SIGTERM));
     return end;
   });
 }
@@ -244,22 +286,22 @@ TEST_P(InstantTest, KilledReaderIsNoObstacle) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Calls, InstantTest,
-                         testing::Values("openat", "fcntl",
-                                         "?newfstatat,?fstat", "pread64",
-                                         "ftruncate", "mmap",
-                                         "?unlink,unlinkat", "close", "futex",
-                                         "write"),
+                         testing::Values("openat", "flock", "fcntl",
+                                         "?newfstatat,?fstat", "fallocate",
+                                         "mmap", "?unlink,unlinkat", "close",
+                                         "futex", "write"),
                          ipc_testing::CallName);
 
 // --- Death -------------------------------------------------------------------
 
 TEST_F(ProgramsTest, WriterNoticesThatTheReaderDied) {
+  if (!HasStrace()) GTEST_SKIP() << kNoStrace;
   ChildProcess writer(Writer());
   writer.AwaitErr("waiting for");
   // As it prints.
-  ChildProcess reader(ipc_testing::WithFault("write", "signal=KILL:when=1",
-                                             Reader(), "/dev/null"),
-                      "", [] { ::dup2(::open("/dev/null", O_WRONLY), 1); });
+  ChildProcess reader(
+      WithFault("write", "signal=KILL:when=1", Reader(), "/dev/null"), "",
+      [] { ::dup2(::open("/dev/null", O_WRONLY), 1); });
   EXPECT_EQ(reader.Wait(), Killed(SIGKILL));
   EXPECT_EQ(writer.Wait(), Exited(1));
   EXPECT_EQ(writer.Err(), Waiting("writer", "a reader") +
@@ -267,24 +309,18 @@ TEST_F(ProgramsTest, WriterNoticesThatTheReaderDied) {
   ExpectPairWorks();
 }
 
-TEST_F(ProgramsTest, ReaderNoticesThatTheWriterDied) {
-  FakeWriter fake(name_, 0);
-  fake.Publish();
-  ChildProcess reader(Reader());
-  reader.AwaitErr(Waiting("reader", "a message"));
-  fake.Die();
-  EXPECT_EQ(reader.Wait(), Exited(1));
-  EXPECT_EQ(reader.Err(), Waiting("reader", "a message") +
-                              Failure("reader: sem_clockwait", "Owner died"));
-  ExpectPairWorks();
-}
-
+// It died after the reader had found it alive: the message is whole.
 TEST_F(ProgramsTest, ReaderGetsWhatADeadWriterHasPut) {
+  if (!HasStrace()) GTEST_SKIP() << kNoStrace;
   ChildProcess writer(Writer());
-  auto memory = ipc::Mailbox::Open(name_, os::kForever);
+  writer.AwaitErr("waiting for");
+  ChildProcess reader(StoppedAfter("fcntl", 2, Reader()));
+  AwaitStop(reader);
   writer.Signal(SIGKILL);
   EXPECT_EQ(writer.Wait(), Killed(SIGKILL));
-  EXPECT_EQ(memory.Get(), "Hello World");
+  reader.Signal(SIGCONT);
+  EXPECT_EQ(reader.Wait(), Exited(0));
+  EXPECT_EQ(reader.Out(), "Hello World\n");
   ExpectPairWorks();
 }
 
@@ -292,12 +328,30 @@ TEST_F(ProgramsTest, ReaderWaitsForTheNextAfterADeadWriter) {
   ExpectReaderWaitsForTheNextAfterADeadWriter();
 }
 
-// With O_EXCL alone the name would be taken for ever; without it the dead
-// reader's mark would be inherited, and the next would wait for ever.
+// A reader that finds the message taken waits for the next writer, too.
+TEST_F(ProgramsTest, ReaderWaitsForTheNextAfterAWriterThatWasServed) {
+  Peer served(MakeObject(""));
+  Put(served, "first", 5);
+  EXPECT_EQ(::sem_trywait(&served->filled), 0);
+  served.Live(ipc::kWriterAlive);
+  ChildProcess reader(Reader());
+  reader.AwaitErr(Waiting("reader", "a writer"));
+  Unlink();
+  served.Die();
+  ChildProcess writer(Writer({"second"}));
+  EXPECT_EQ(reader.Wait(), Exited(0));
+  EXPECT_EQ(reader.Out(), "second\n");
+  EXPECT_EQ(writer.Wait(), Exited(0));
+}
+
+// With O_EXCL alone the name would be taken for ever; without it what was in
+// the old object would be inherited, and the next reader find it taken.
 TEST_F(ProgramsTest, WhatADeadPairLeftIsMadeAnew) {
   ChildProcess writer(Writer());
+  writer.AwaitErr("waiting for");
   {
-    auto memory = ipc::Mailbox::Open(name_, os::kForever);
+    Peer reader(Object());
+    Take(reader);
     writer.Signal(SIGKILL);
     writer.Wait();
   }
@@ -306,7 +360,7 @@ TEST_F(ProgramsTest, WhatADeadPairLeftIsMadeAnew) {
 }
 
 TEST_F(ProgramsTest, UnfinishedObjectIsReclaimed) {
-  ExpectUnfinishedObjectIsReclaimed(sizeof(Layout));
+  ExpectUnfinishedObjectIsReclaimed(sizeof(SharedMessage));
 }
 
 // --- The name is in use ------------------------------------------------------
@@ -316,9 +370,7 @@ TEST_F(ProgramsTest, SecondWriterIsRefused) {
   first.AwaitErr("waiting for");
   ChildProcess second(Writer({"second"}));
   EXPECT_EQ(second.Wait(), Exited(1));
-  EXPECT_EQ(second.Err(),
-            Failure("writer: shm_open",
-                    "Device or resource busy; choose another name"));
+  EXPECT_EQ(second.Err(), Failure("writer: shm_open", kInUse));
   ChildProcess reader(Reader());
   EXPECT_EQ(reader.Wait(), Exited(0));
   EXPECT_EQ(reader.Out(), "first\n");
@@ -327,15 +379,16 @@ TEST_F(ProgramsTest, SecondWriterIsRefused) {
 
 TEST_F(ProgramsTest, SecondReaderIsRefused) {
   ChildProcess writer(Writer());
-  auto first = ipc::Mailbox::Open(name_, os::kForever);
+  writer.AwaitErr("waiting for");
+  Peer first(Object());
+  Take(first);
   ChildProcess second(Reader());
   EXPECT_EQ(second.Wait(), Exited(1));
   EXPECT_EQ(second.Out(), "");
   EXPECT_EQ(second.Err(),
             Failure("reader: shm_open",
                     "Device or resource busy; another reader has it"));
-  EXPECT_EQ(first.Get(), "Hello World");
-  first.Done();
+  ::sem_post(&first->emptied);
   EXPECT_EQ(writer.Wait(), Exited(0));
 }
 
@@ -351,63 +404,304 @@ TEST_F(ProgramsTest, OnlyOneOfTwoWaitingReadersGetsTheMessage) {
   EXPECT_EQ(one.Out() + other.Out(), "message\n");
 }
 
+// Who was stopped as it had just claimed what a dead writer has left is not
+// taken for that writer, nor is what it is about to remove read.
+TEST_F(ProgramsTest, ReaderDoesNotReadWhatIsBeingTakenOver) {
+  if (!HasStrace()) GTEST_SKIP() << kNoStrace;
+  {
+    Peer dead(MakeObject(""));
+    Put(dead, "old", 3);
+    dead.Live(ipc::kWriterAlive);
+  }
+  ChildProcess writer(StoppedAfter("flock", 1, Writer({"new"})));
+  AwaitStop(writer);
+  ASSERT_TRUE(Object()) << "it has been removed: nothing is tested";
+  ChildProcess reader(Reader());
+  reader.AwaitErr(Waiting("reader", "a writer"));
+  writer.Signal(SIGCONT);
+  EXPECT_EQ(reader.Wait(), Exited(0));
+  EXPECT_EQ(reader.Out(), "new\n");
+  EXPECT_EQ(writer.Wait(), Exited(0));
+}
+
+// A writer that has created the object, and not yet its lock, can't be told
+// from a dead one. Who loses the name that way leaves it to the other.
+TEST_F(ProgramsTest, WriterThatWasTakenForDeadLeavesTheNameToTheNext) {
+  if (!HasStrace()) GTEST_SKIP() << kNoStrace;
+  Arguments lock_fails = StoppedAfter("openat", 2, Writer({"first"}));
+  const auto trace = std::ranges::find(lock_fails, "--trace=openat");
+  ASSERT_NE(trace, lock_fails.end());
+  *trace = "--trace=openat,flock";
+  lock_fails.insert(trace, "--inject=flock:error=ENOLCK");
+  for (const auto& [command, failure] :
+       {std::pair(StoppedAfter("openat", 2, Writer({"first"})),
+                  Failure("writer: shm_open", kInUse)),
+        std::pair(lock_fails,
+                  Failure("writer: flock", "No locks available"))}) {
+    ChildProcess first(command);
+    AwaitStop(first);
+    ChildProcess second(Writer({"second"}));
+    second.AwaitErr("waiting for");
+    first.Signal(SIGCONT);
+    EXPECT_EQ(first.Wait(), Exited(1));
+    EXPECT_EQ(first.Err(), failure);
+    ChildProcess reader(Reader());
+    EXPECT_EQ(reader.Wait(), Exited(0));
+    EXPECT_EQ(reader.Out(), "second\n");
+    EXPECT_EQ(second.Wait(), Exited(0));
+  }
+}
+
+TEST_F(ProgramsTest, WriterWhoseNameWasTakenAwayLeavesItsSuccessors) {
+  for (const auto& [signal, end] : {std::pair(SIGTERM, Killed(SIGTERM)),
+                                    std::pair(SIGKILL, Killed(SIGKILL))}) {
+    ChildProcess first(Writer({"first"}));
+    first.AwaitErr("waiting for");
+    Unlink();
+    ChildProcess second(Writer({"second"}));
+    second.AwaitErr("waiting for");
+    first.Signal(signal);
+    EXPECT_EQ(first.Wait(), end);
+    ChildProcess reader(Reader());
+    EXPECT_EQ(reader.Wait(), Exited(0));
+    EXPECT_EQ(reader.Out(), "second\n");
+    EXPECT_EQ(second.Wait(), Exited(0));
+  }
+}
+
 // --- Something else under the name -------------------------------------------
 
 TEST_F(ProgramsTest, SomethingElseIsReportedAndLeft) {
+  constexpr std::size_t kSize = sizeof(SharedMessage);
   ExpectSomethingElseIsLeft({
+      "",
       "x",
-      std::string(sizeof(Layout) - 1, '\0'),
-      std::string(sizeof(Layout) + 1, '\0'),
+      std::string(kSize, '\0'),
+      std::string(kSize + 1, '\0'),
       std::string(1000000, '\0'),
-      "2MHS" + std::string(sizeof(Layout) - 4, '\0'),  // Version 2.
-      ipc_testing::RandomBytes(sizeof(Layout)),
+      ipc_testing::RandomBytes(kSize),
   });
+}
+
+// The sticky bit of a FIFO, say, means nothing, either.
+TEST_F(ProgramsTest, AnotherTypeOfFileIsReportedAndLeft) {
+  ASSERT_EQ(::mkfifo(Path().c_str(), 0600 | ipc::kOurs), 0);
+  for (const auto& command : {Writer(), Reader()}) {
+    ChildProcess process(command);
+    EXPECT_EQ(process.Wait(), Exited(1));
+    EXPECT_EQ(process.Err(),
+              Failure(NameOf(command) + ": shm_open", kAnotherPrograms));
+  }
+  Unlink();
+}
+
+// Programs that know of no mark and no lock.
+class ClassicTest : public ProgramsTest {
+ protected:
+  ChildProcess ClassicReader() const {
+    return ChildProcess({Program("CLASSIC_READER"), name_});
+  }
+};
+
+TEST_F(ClassicTest, WriterThatLivesIsLeftAlone) {
+  ChildProcess classic({Program("CLASSIC_WRITER"), name_}, std::nullopt);
+  classic.AwaitOut("written");
+  for (const auto& command : {Writer(), Reader()}) {
+    ChildProcess process(command);
+    EXPECT_EQ(process.Wait(), Exited(1));
+    EXPECT_EQ(process.Out(), "");
+    EXPECT_EQ(process.Err(),
+              Failure(NameOf(command) + ": shm_open", kAnotherPrograms));
+  }
+  ChildProcess reader = ClassicReader();
+  EXPECT_EQ(reader.Wait(), Exited(0));
+  EXPECT_EQ(reader.Out(), "classic\n");
+  classic.CloseInput();
+  EXPECT_EQ(classic.Wait(), Exited(0));
+}
+
+// The text comes first in the object.
+TEST_F(ClassicTest, ReaderPrintsWhatOurWriterHasPut) {
+  ChildProcess writer(Writer({"message"}));
+  writer.AwaitErr("waiting for");
+  ChildProcess classic = ClassicReader();
+  EXPECT_EQ(classic.Wait(), Exited(0));
+  EXPECT_EQ(classic.Out(), "message\n");
+  // It has told nobody that it took the message.
+  ChildProcess reader(Reader());
+  EXPECT_EQ(reader.Wait(), Exited(0));
+  EXPECT_EQ(reader.Out(), "message\n");
+  EXPECT_EQ(writer.Wait(), Exited(0));
+}
+
+TEST_F(ClassicTest, WriterIsToldThatTheNameIsInUse) {
+  ChildProcess writer(Writer({"message"}));
+  writer.AwaitErr("waiting for");
+  ChildProcess classic({Program("CLASSIC_WRITER"), name_});
+  EXPECT_EQ(classic.Wait(), Exited(1));
+  ChildProcess reader(Reader());
+  EXPECT_EQ(reader.Wait(), Exited(0));
+  EXPECT_EQ(reader.Out(), "message\n");
+  EXPECT_EQ(writer.Wait(), Exited(0));
 }
 
 // Each program is told that it is another user than it is.
 TEST_F(ProgramsTest, AnotherUsersObjectIsReportedAndLeft) {
-  const auto object = MakeObject(std::string(sizeof(Layout), '\0'));
-  ASSERT_EQ(::fchmod(object.get(), 0666), 0);
-  for (const auto& [program, command] :
-       {std::pair("writer", Writer()), std::pair("reader", Reader())}) {
-    ChildProcess process(
-        ipc_testing::WithFault("geteuid", "retval=12345", command));
+  if (!HasStrace()) GTEST_SKIP() << kNoStrace;
+  const auto object = MakeObject(std::string(sizeof(SharedMessage), '\0'));
+  ASSERT_EQ(::fchmod(object.get(), 0666 | ipc::kOurs), 0);
+  for (const auto& command : {Writer(), Reader()}) {
+    ChildProcess process(WithFault("geteuid", "retval=12345", command));
     EXPECT_EQ(process.Wait(), Exited(1));
-    EXPECT_EQ(process.Err(), Failure(std::string(program) + ": shm_open",
-                                     "Permission denied; it is another "
-                                     "user's: choose another"));
+    EXPECT_EQ(process.Err(), Failure(NameOf(command) + ": shm_open",
+                                     "Permission denied; another user's: "
+                                     "choose another name"));
   }
-  EXPECT_EQ(os::Stat(object.get(), name_).st_nlink, 1);
-  ::shm_unlink(name_.c_str());
+  EXPECT_EQ(ipc::Status(object.get(), name_).st_nlink, 1U);
+  Unlink();
 }
 
 TEST_F(ProgramsTest, ObjectIsTheOwnersAlone) { ExpectObjectIsTheOwnersAlone(); }
 
+// --- Memory that can't be had ------------------------------------------------
+
+// With a size and no memory, to store the message would be SIGBUS.
+TEST_F(ProgramsTest, FullSharedMemoryIsAFailure) {
+  Arguments command{"/usr/bin/unshare", "--mount"};
+  if (::geteuid() != 0) command.insert(command.end(), {"--map-root-user"});
+  command.insert(command.end(), {"sh", "-ec",
+                                 "mount -t tmpfs -o size=4k tmpfs /dev/shm\n"
+                                 "head -c 4096 /dev/zero >/dev/shm/filler\n"
+                                 "status=0\n"
+                                 "\"$@\" || status=$?\n"
+                                 "ls /dev/shm\n"
+                                 "exit $status",
+                                 "sh"});
+  Arguments attempt = command;
+  attempt.emplace_back("true");
+  ChildProcess possible(attempt);
+  if (possible.Wait() != Exited(0)) {
+    GTEST_SKIP() << "no /dev/shm of its own: " << possible.Err();
+  }
+  for (const std::string& argument : Writer()) command.push_back(argument);
+  ChildProcess writer(command);
+  EXPECT_EQ(writer.Wait(), Exited(1));
+  EXPECT_EQ(writer.Err(),
+            Failure("writer: fallocate", "No space left on device"));
+  EXPECT_EQ(writer.Out(), "filler\n");
+}
+
+TEST_F(ProgramsTest, MemoryThatIsRefusedIsAFailure) {
+  if (!HasStrace()) GTEST_SKIP() << kNoStrace;
+  for (const auto& [call, error, reason] :
+       {std::tuple("fallocate", "ENOSPC", "No space left on device"),
+        std::tuple("mmap", "ENOMEM", "Cannot allocate memory")}) {
+    ChildProcess writer(
+        WithFault(call, std::string("error=") + error, Writer(), Path()));
+    EXPECT_EQ(writer.Wait(), Exited(1));
+    EXPECT_EQ(writer.Err(), Failure(std::string("writer: ") + call, reason));
+    EXPECT_FALSE(Object());
+  }
+  ChildProcess writer(Writer());
+  ChildProcess reader(WithFault("mmap", "error=ENOMEM", Reader(), Path()));
+  EXPECT_EQ(reader.Wait(), Exited(1));
+  EXPECT_EQ(reader.Err(), Failure("reader: mmap", "Cannot allocate memory"));
+  ChildProcess next(Reader());
+  EXPECT_EQ(next.Wait(), Exited(0));
+  EXPECT_EQ(writer.Wait(), Exited(0));
+}
+
+// SIGXFSZ would kill the writer before it removes the name.
+TEST_F(ProgramsTest, LimitOfFilesSizesIsAFailure) {
+  ChildProcess writer(Writer(), "", [] {
+    const rlimit none{0, 0};
+    ::setrlimit(RLIMIT_FSIZE, &none);
+  });
+  EXPECT_EQ(writer.Wait(), Exited(1));
+  EXPECT_EQ(writer.Err(), Failure("writer: fallocate", "File too large"));
+}
+
 // --- What the other process puts is input ------------------------------------
 
+// Before it has memory an access would be SIGBUS; before the semaphores are
+// initialised a post would be lost.
 TEST_F(ProgramsTest, ReaderWaitsUntilTheObjectIsReady) {
-  // No memory: SIGBUS. Memory, but no semaphore yet: a post would be lost.
-  for (const std::size_t size : {std::size_t{0}, sizeof(Layout)}) {
-    FakeWriter fake(name_, size);
+  Peer writer(MakeObject(""));
+  auto expect_not_ready = [&] {
+    ChildProcess reader(Reader({"--timeout", "0.05"}));
+    EXPECT_EQ(reader.Wait(), Exited(1));
+    EXPECT_EQ(reader.Out(), "");
+    EXPECT_TRUE(reader.Err().ends_with("waited for a writer\n"))
+        << reader.Err();
+  };
+  expect_not_ready();
+  writer.SetSize(sizeof(SharedMessage));
+  expect_not_ready();
+  Put(writer, "message", 7);
+  expect_not_ready();
+  ChildProcess reader(Reader());
+  reader.AwaitErr("waiting for");
+  writer.Live(ipc::kWriterAlive);
+  EXPECT_EQ(reader.Wait(), Exited(0));
+  EXPECT_EQ(reader.Out(), "message\n");
+  Unlink();
+}
+
+// The writer lives only once all of this is done.
+TEST_F(ProgramsTest, WriterIsNotReadyBeforeItsEnd) {
+  if (!HasStrace()) GTEST_SKIP() << kNoStrace;
+  for (const auto& [call, number] :
+       {std::pair("openat", 2), std::pair("flock", 1),
+        std::pair("fallocate", 1), std::pair("mmap", 1)}) {
+    SCOPED_TRACE(call);
+    ChildProcess writer(StoppedAfter(call, number, Writer()));
+    AwaitStop(writer);
     ChildProcess reader(Reader());
-    reader.AwaitErr("waiting for");
-    ASSERT_EQ(reader.Err(), Waiting("reader", "a writer"));
-    fake.Publish();
-    fake.Put("message", 7);
+    reader.AwaitErr(Waiting("reader", "a writer"));
+    writer.Signal(SIGCONT);
     EXPECT_EQ(reader.Wait(), Exited(0));
-    EXPECT_EQ(reader.Out(), "message\n");
+    EXPECT_EQ(reader.Out(), "Hello World\n");
+    EXPECT_EQ(writer.Wait(), Exited(0));
+  }
+}
+
+// To be alive is the last that it does: the reader needs nothing more of it.
+TEST_F(ProgramsTest, WriterThatIsAliveIsReady) {
+  if (!HasStrace()) GTEST_SKIP() << kNoStrace;
+  ChildProcess writer(StoppedAfter("fcntl", 1, Writer()));
+  AwaitStop(writer);
+  ChildProcess reader(Reader());
+  EXPECT_EQ(reader.Wait(), Exited(0)) << reader.Err();
+  EXPECT_EQ(reader.Out(), "Hello World\n");
+  writer.Signal(SIGCONT);
+  EXPECT_EQ(writer.Wait(), Exited(0));
+}
+
+// Beyond its end an access would be SIGBUS.
+TEST_F(ProgramsTest, SizeThatDoesNotFitIsRefused) {
+  for (const off_t size : {0, 1, 4096, 1 << 20}) {
+    Peer writer(MakeObject(""));
+    writer.SetSize(size);
+    writer.Live(ipc::kWriterAlive);
+    ChildProcess reader(Reader());
+    EXPECT_EQ(reader.Wait(), Exited(1));
+    EXPECT_EQ(reader.Err(),
+              Failure("reader: fstat", "Bad message; it holds something else"));
+    Unlink();
   }
 }
 
 TEST_F(ProgramsTest, LengthThatDoesNotFitIsRefused) {
   for (const std::uint32_t length : {101U, 176U, 0x80000000U, 0xffffffffU}) {
-    FakeWriter fake(name_, 0);
-    fake.Publish();
-    fake.Put("message", length);
+    Peer writer(MakeObject(""));
+    Put(writer, "message", length);
+    writer.Live(ipc::kWriterAlive);
     ChildProcess reader(Reader());
     EXPECT_EQ(reader.Wait(), Exited(1));
     EXPECT_EQ(reader.Out(), "");
-    EXPECT_EQ(reader.Err(), Failure("reader: mmap", "Bad message"));
+    EXPECT_EQ(reader.Err(),
+              Failure("reader: memcpy", "Bad message; it is too long"));
+    Unlink();
   }
 }
 

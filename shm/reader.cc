@@ -4,10 +4,16 @@
 // Terminal 2: bazel run //shm:writer    Terminal 1 then shows: Hello World
 //
 // Left out: see writer.cc.
-// Copy: posix.h, shm/shared_memory.h, shm/mailbox.h, shm/writer.cc,
-//   shm/reader.cc
+// Copy: posix.h, name.h, program.h, shm/message.h, shm/writer.cc, shm/reader.cc
 // Read: shm_overview(7), shm_open(3), mmap(2), sem_overview(7)
-#include "mailbox.h"
+#include <sys/mman.h>
+
+#include <cstring>
+#include <memory>
+
+#include "message.h"
+#include "name.h"
+#include "program.h"
 
 constexpr char kHelp[] =
     R"(Usage: reader [--name NAME] [--timeout SECONDS]
@@ -17,17 +23,55 @@ Prints the message that a writer has put into shared memory, and a newline.
   --timeout SECONDS  how long to wait for the writer, for ever unless given
 )";
 
-void Run(const os::CommandLine& line) {
-  line.NoOperand();
-  auto mailbox = ipc::Mailbox::Open(line.Option("name", "/shared_memory"),
-                                    line.TimeoutOption());
-  const std::string message = mailbox.Get();
-  os::Print(os::Bytes(message + "\n"));
-  // Where the document is done with the memory before it prints, this prints
-  // first: the writer's exit status says whether the message has arrived.
-  mailbox.Done();
-}  // munmap and close, however Run ends.
+namespace ipc {
+
+// Prints the message, and returns whether there was one.
+bool TryRead(const std::string& name) {
+  const UniqueFd fd(::shm_open(name.c_str(), O_RDWR | O_NONBLOCK, 0));
+  if (!fd && errno == ENOENT) return false;
+  CheckOurs(fd.get(), S_IFREG, "shm_open", name);
+  // It is not ready yet, or its writer was killed.
+  if (!IsLocked(fd.get(), kWriterAlive, name)) return false;
+  // Beyond its end an access would be SIGBUS.
+  if (Status(fd.get(), name).st_size != sizeof(SharedMessage)) {
+    throw Error(EBADMSG, "fstat", name, "it holds something else");
+  }
+  if (!TryLock(fd.get(), F_WRLCK, kReaderAlive, 1, name)) {
+    throw Error(EBUSY, "shm_open", name, "another reader has it");
+  }
+  void* memory = ::mmap(nullptr, sizeof(SharedMessage), PROT_READ | PROT_WRITE,
+                        MAP_SHARED, fd.get(), 0);
+  if (memory == MAP_FAILED) throw Error(errno, "mmap", name);
+  auto unmap = [](auto* mapped) { ::munmap(mapped, sizeof(*mapped)); };
+  const std::unique_ptr<SharedMessage, decltype(unmap)> shared(
+      static_cast<SharedMessage*>(memory));
+
+  // Posted once: where another reader has taken it, this waits for the next
+  // writer.
+  if (::sem_trywait(&shared->filled) == -1) return false;
+  // Copied once: the other process could change it after the check.
+  const std::uint32_t length = std::atomic_ref(shared->length);
+  if (length > sizeof(shared->text)) {
+    throw Error(EBADMSG, "memcpy", name, "it is too long");
+  }
+  std::string message(length, '\0');
+  std::memcpy(message.data(), shared->text.data(), length);
+  // Before the post: the writer's exit status says whether it was printed.
+  Print(message + "\n");
+  Check(::sem_post(&shared->emptied), "sem_post", name);
+  return true;
+}  // munmap and close, however this ends.
+
+void Run(const Options& options) {
+  const std::string name = options.at("name");
+  const Seconds timeout(NumberOption(options, "timeout", HUGE_VAL));
+  PeerWait wait{"a writer", "shm_open", name, Now() + timeout};
+  while (!TryRead(name)) wait.Pause();
+}
+
+}  // namespace ipc
 
 int main(int argc, char** argv) {
-  return os::Main(argc, argv, kHelp, {"name", "timeout"}, Run);
+  return ipc::Main(argc, argv, kHelp,
+                   {{"name", "/shared_memory"}, {"timeout", "inf"}}, ipc::Run);
 }

@@ -4,33 +4,92 @@
 // Terminal 2: bazel run //shm:reader    Hello World
 //
 // Left out: more than one message, or one of any size: see ring_writer.cc.
-// Copy: posix.h, shm/shared_memory.h, shm/mailbox.h, shm/writer.cc,
-//   shm/reader.cc
+// Copy: posix.h, name.h, program.h, shm/message.h, shm/writer.cc, shm/reader.cc
 // Read: shm_overview(7), shm_open(3), mmap(2), sem_overview(7)
-#include "mailbox.h"
+#include <sys/mman.h>
+
+#include <cmath>
+#include <cstring>
+#include <memory>
+
+#include "message.h"
+#include "name.h"
+#include "program.h"
 
 constexpr char kHelp[] =
     R"(Usage: writer [--name NAME] [--timeout SECONDS] [MESSAGE]
-Puts MESSAGE, at most 100 bytes, into shared memory, and waits until a reader
-has printed it.
+Puts MESSAGE, at most 100 bytes and "Hello World" unless given, into shared
+memory, and waits until a reader has printed it.
 
   --name NAME        the object, /shared_memory unless given
   --timeout SECONDS  how long to wait for the reader, for ever unless given
 )";
 
-void Run(const os::CommandLine& line) {
-  const std::string name = line.Option("name", "/shared_memory");
-  const std::string message = line.Operand("Hello World");
-  const os::Timeout timeout = line.TimeoutOption();
-  if (message.size() > ipc::Mailbox::kCapacity) {
-    throw os::UsageError("MESSAGE has more than 100 bytes");
+namespace ipc {
+
+void Run(const Options& options) {
+  const std::string name = options.at("name");
+  const std::string message = options.at("MESSAGE");
+  const Seconds timeout(NumberOption(options, "timeout", HUGE_VAL));
+  if (message.size() > sizeof(SharedMessage::text)) {
+    throw UsageError("MESSAGE has more than 100 bytes");
   }
 
-  auto mailbox = ipc::Mailbox::Create(name, timeout);
-  mailbox.Put(message);  // Some synchronisation is required: Put says when it
-  mailbox.AwaitDone();   // is there, and AwaitDone when the reader has used it.
-}  // munmap, shm_unlink and close, however Run ends.
+  // O_NONBLOCK: a stranger's file of this name could hold up the call for 45 s,
+  // by a lease. fcntl(2)
+  RemoveLeftover(UniqueFd(::shm_open(name.c_str(), O_RDWR | O_NONBLOCK, 0)),
+                 ::shm_unlink, "shm_open", name);
+  const UniqueFd fd(Check(::shm_open(name.c_str(), O_CREAT | O_EXCL | O_RDWR,
+                                     S_IRUSR | S_IWUSR | kOurs),
+                          "shm_open", name));
+  const OwnedName owned(::shm_unlink, "shm_open", name, fd.get());
+
+  // Not ftruncate: that gives a size and no memory, and where /dev/shm is full
+  // the first store would be SIGBUS.
+  const auto allocate = [&] {  // Linux only; see also posix_fallocate(3).
+    return ::fallocate(fd.get(), 0, 0, sizeof(SharedMessage));
+  };
+  Check(Retry(allocate), "fallocate", name);
+  void* memory = ::mmap(nullptr, sizeof(SharedMessage), PROT_READ | PROT_WRITE,
+                        MAP_SHARED, fd.get(), 0);
+  if (memory == MAP_FAILED) throw Error(errno, "mmap", name);
+  auto unmap = [](auto* mapped) { ::munmap(mapped, sizeof(*mapped)); };
+  const std::unique_ptr<SharedMessage, decltype(unmap)> shared(
+      static_cast<SharedMessage*>(memory));
+
+  // 1: between processes. Else a post would not reach the other one.
+  Check(::sem_init(&shared->filled, 1, 0), "sem_init", name);
+  Check(::sem_init(&shared->emptied, 1, 0), "sem_init", name);
+  std::memcpy(shared->text.data(), message.data(), message.size());
+  shared->length = static_cast<std::uint32_t>(message.size());
+  Check(::sem_post(&shared->filled), "sem_post", name);
+  // Last: until it is locked readers take it for one that is not ready yet.
+  TryLock(fd.get(), F_WRLCK, kWriterAlive, 1, name);
+
+  for (PeerWait wait{"a reader", "sem_clockwait", name, Now() + timeout};;) {
+    // A reader that has died can't post. Asked before the wait, as it may post
+    // and end while this asks.
+    int filled = 0;
+    Check(::sem_getvalue(&shared->filled, &filled), "sem_getvalue", name);
+    const bool died = filled == 0 && !IsLocked(fd.get(), kReaderAlive, name);
+    const double end = (Now() + wait.Next()).count();
+    const timespec until{static_cast<time_t>(end),
+                         static_cast<long>(std::fmod(end, 1) * 1e9)};
+    const int posted = Retry([&] {
+      return ::sem_clockwait(&shared->emptied, CLOCK_MONOTONIC, &until);
+    });
+    if (posted == 0) break;
+    if (errno != ETIMEDOUT) throw Error(errno, "sem_clockwait", name);
+    if (died) throw Error(EOWNERDEAD, "sem_clockwait", name);
+  }
+}  // munmap, shm_unlink and close, however this ends.
+
+}  // namespace ipc
 
 int main(int argc, char** argv) {
-  return os::Main(argc, argv, kHelp, {"name", "timeout"}, Run);
+  return ipc::Main(argc, argv, kHelp,
+                   {{"name", "/shared_memory"},
+                    {"timeout", "inf"},
+                    {"MESSAGE", "Hello World"}},
+                   ipc::Run);
 }

@@ -1,0 +1,30 @@
+// What writer.cc and reader.cc have to agree on: what lies in the shared
+// memory, and how each of the two tells that it lives.
+#ifndef SHM_MESSAGE_H_
+#define SHM_MESSAGE_H_
+
+#include <semaphore.h>
+#include <sys/types.h>
+
+#include <array>
+#include <cstdint>
+#include <type_traits>
+
+namespace ipc {
+
+struct SharedMessage {
+  std::array<char, 100> text;
+  std::uint32_t length;  // Of the text, from 0 to 100 bytes.
+  sem_t filled;          // The writer posts it: the text may be taken, once.
+  sem_t emptied;         // The reader posts it: the text has been printed.
+};
+static_assert(std::is_standard_layout_v<SharedMessage>);
+
+// The byte of the object that each side has locked while it lives. The writer
+// locks its own last, so that it also says: all is initialised.
+inline constexpr off_t kWriterAlive = 0;
+inline constexpr off_t kReaderAlive = 1;
+
+}  // namespace ipc
+
+#endif  // SHM_MESSAGE_H_
