@@ -1,10 +1,10 @@
-/* How the two sides of the ring sleep and wake each other (futex.h), for spin
+/* How the two sides of the ring sleep and wake each other (ring.h), for spin
  * to try every order of their steps: ring_model_test.sh. spin(1)
  *
  * A writer stores kItems bytes and the end; a reader takes them, waiting for
- * one or for two at a time. Both wait, for bytes and for room. What is looked
- * for: a wake-up that is lost, which is a deadlock here, as nobody looks again
- * after 100 ms; and a byte that is.
+ * one or for two at a time. Both wait, for bytes and for room. Spin searches for
+ * a byte that is lost, and for a wake-up that is lost, which is a deadlock here,
+ * as nobody checks again after half a second.
  *
  * The processor's one liberty that matters (x86's, and the least that others
  * take) is a store that others see late, after its process has gone on to load:

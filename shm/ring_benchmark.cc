@@ -19,25 +19,25 @@ struct Names {
 // A ring each way.
 struct Ends {
   using Shared = Names;
-  Ends(const Names& names, Side side) {
-    const std::string& out_name = names.Out(side);
+  Ends(const Names& names, Side side) : out(names.Out(side), ipc::kForever) {
     const std::string& in_name =
         names.Out(side == Side::kChild ? Side::kParent : Side::kChild);
-    // The writer waits for its reader: the same one first on both sides.
-    if (side == Side::kParent) out.emplace(out_name, os::kForever);
-    in.emplace(in_name, os::kForever);
-    if (side == Side::kChild) out.emplace(out_name, os::kForever);
+    ipc::PeerWait wait{"a writer", "shm_open", in_name, ipc::kForever};
+    while (!(in = ipc::RingReader::TryOpen(in_name, ipc::kForever))) {
+      wait.Pause();
+    }
+    while (!out.PeerArrived(ipc::kForever)) continue;
   }
   std::optional<ipc::RingReader> in;
-  std::optional<ipc::RingWriter> out;
+  ipc::RingWriter out;
 };
 
 struct Header : Ends {
   using Ends::Ends;
   void Send(const Message& message) {
-    std::memcpy(out->Reserve(message.size()).data(), message.data(),
+    std::memcpy(out.Reserve(message.size()).data(), message.data(),
                 message.size());
-    out->Commit(message.size());
+    out.Commit(message.size());
   }
   void Receive(Message& message) {
     std::memcpy(message.data(), in->Peek(message.size()).data(),
@@ -55,7 +55,7 @@ struct InPlace : Ends {
   void Send(const Message& message) {
     if (room.size() < kRecord) {
       Flush();
-      room = out->Reserve(kRecord);
+      room = out.Reserve(kRecord);
       room = room.first(std::min(room.size(), kBatch * kRecord));
     }
     std::memcpy(room.data(), message.data(), kRecord);
@@ -63,22 +63,22 @@ struct InPlace : Ends {
     made += kRecord;
   }
   void Flush() {
-    if (made != 0) out->Commit(std::exchange(made, 0));
+    if (made != 0) out.Commit(std::exchange(made, 0));
     room = {};
   }
   void Receive(Message& message) {
     if (records.size() < kRecord) {
       if (used != 0) in->Release(std::exchange(used, 0));
       records = in->Peek(kRecord);
-      records = records.first(std::min(records.size(), kBatch * kRecord));
+      records = records.substr(0, kBatch * kRecord);
     }
     std::memcpy(message.data(), records.data(), kRecord);
-    records = records.subspan(kRecord);
+    records.remove_prefix(kRecord);
     used += kRecord;
   }
-  std::span<std::byte> room;
+  std::span<char> room;
   std::size_t made = 0;
-  std::span<const std::byte> records;
+  std::string_view records;
   std::size_t used = 0;
 };
 
@@ -125,7 +125,7 @@ struct Floor {
   void Await(std::atomic<std::uint32_t>& word, std::uint32_t& seen) const {
     std::uint32_t now = 0;
     while ((now = word.load(std::memory_order_acquire)) == seen) {
-      os::ThrowIfStopped();
+      ipc::ThrowIfStopped();
       if (one_core) ::syscall(SYS_futex, &word, FUTEX_WAIT, seen, nullptr);
     }
     seen = now;

@@ -2,6 +2,7 @@
 // either side makes of it.
 #include <cstring>
 #include <thread>
+#include <vector>
 
 #include "shm/ring.h"
 #include "testing/fuzz.h"
@@ -12,7 +13,7 @@ using ipc_testing::FuzzInput;
 using ipc_testing::Require;
 using Layout = ipc::RingLayout;
 constexpr std::size_t kCapacity = ipc::RingSide::kCapacity;
-constexpr os::Timeout kSoon{2};
+constexpr ipc::Seconds kSoon{0.002};
 
 // The words of one side, as the input has them; positions are often near what
 // they may be.
@@ -34,15 +35,15 @@ struct Words {
   void Store(Layout::Side& side) const {
     side.position = position;
     side.ended = ended;
-    side.sleeper.mode = mode;
-    side.sleeper.asleep = asleep;
-    side.sleeper.epoch = epoch;
+    side.mode = mode;
+    side.asleep = asleep;
+    side.epoch = epoch;
   }
   std::uint64_t position;
   std::uint32_t ended, mode, asleep, epoch;
 };
 
-// Throws os::Error, or what `body` returned is within the ring.
+// Throws ipc::Error, or what `body` returned is within the ring.
 template <typename Body>
 void Try(std::size_t least, Body body) {
   try {
@@ -51,9 +52,9 @@ void Try(std::size_t least, Body body) {
     Require(bytes.size() >= least, "a span is as long as was asked for");
     if (bytes.empty()) return;
     // Mapped to the last byte: the compiler must not leave this out.
-    const std::byte both = bytes.front() ^ bytes.back();
+    const int both = bytes.front() ^ bytes.back();
     asm volatile("" : : "r"(both));
-  } catch (const os::Error&) {
+  } catch (const ipc::Error&) {
   }
 }
 
@@ -73,35 +74,54 @@ void Write(ipc::RingWriter& ring, std::size_t least) {
   });
 }
 
+// The object, as a process has it that knows how a side lives, and else stores
+// what it likes.
+class Other {
+ public:
+  Other(const char* name, int flags, std::size_t size)
+      : fd_(::shm_open(name, flags | O_RDWR, 0600 | ipc::kOurs)) {
+    Require(static_cast<bool>(fd_), "shm_open");
+    if ((flags & O_CREAT) != 0) {
+      Require(::ftruncate(fd_.get(), static_cast<off_t>(size)) == 0,
+              "ftruncate");
+    }
+    memory_ = ::mmap(nullptr, sizeof(Layout), PROT_READ | PROT_WRITE,
+                     MAP_SHARED, fd_.get(), 0);
+    Require(memory_ != MAP_FAILED, "mmap");
+  }
+  Other(const Other&) = delete;
+  Other& operator=(const Other&) = delete;
+  ~Other() { ::munmap(memory_, sizeof(Layout)); }
+  void Live(off_t byte) {
+    Require(ipc::TryLock(fd_.get(), F_WRLCK, byte, 1, "object"), "a lock");
+  }
+  int fd() const { return fd_.get(); }
+  Layout* operator->() const { return static_cast<Layout*>(memory_); }
+
+ private:
+  ipc::UniqueFd fd_;
+  void* memory_;
+};
+
 // One side, while the other, which only stores its words, lives: all that it
-// has are those of the input in turn, and, where it changes, at any time.
+// has are those of the input in turn, and, if it changes, at any time.
 void Use(const char* name, bool reads, bool changes, FuzzInput& input) {
   std::optional<ipc::RingReader> reader;
   std::optional<ipc::RingWriter> writer;
-  using Memory = ipc::SharedMemory<Layout>;
-  std::optional<Memory> other;
+  if (!reads) writer.emplace(name, kSoon);
+  Other other(name, reads ? O_CREAT | O_EXCL : 0, Layout::kSize);
+  std::optional<ipc::OwnedName> owned;
+  if (reads) owned.emplace(::shm_unlink, "shm_open", name, other.fd());
+  other.Live(reads ? 0 : 1);
+  Layout::Side& its = reads ? other->writer : other->reader;
+  Layout::Side& mine = reads ? other->reader : other->writer;
+  its.mode = (input.Byte() & 1) != 0 ? Layout::kExpedited : Layout::kFenced;
   if (reads) {
-    other.emplace(Memory::Create(name));
-    (*other)->writer.sleeper.mode =
-        (input.Byte() & 1) != 0 ? ipc::Sleeper::kExpedited : 0U;
-    other->Publish();
-    reader.emplace(name, os::Timeout(0));
+    reader = ipc::RingReader::TryOpen(name, ipc::Seconds(0));
+    Require(reader.has_value(), "a ring can be opened");
   } else {
-    // Without a pause: the writer waits no longer for it than for anything.
-    std::jthread coming([&](const std::stop_token& stop) {
-      while (!other && !stop.stop_requested()) {
-        try {
-          other.emplace(Memory::Open(name, os::Timeout(0)));
-          (*other)->reader.sleeper.mode = ipc::Sleeper::kExpedited;
-        } catch (const os::Error&) {
-        }
-      }
-    });
-    writer.emplace(name, kSoon);
-    coming.join();
+    Require(writer->PeerArrived(ipc::Seconds(0)), "a reader has come");
   }
-  Layout::Side& its = reads ? (*other)->writer : (*other)->reader;
-  Layout::Side& mine = reads ? (*other)->reader : (*other)->writer;
   const Words words(input);
   std::jthread change;
   if (changes) {
@@ -111,7 +131,7 @@ void Use(const char* name, bool reads, bool changes, FuzzInput& input) {
         now.Store(its);
         its.position = i % (2 * kCapacity);
         its.ended = 0;
-        mine.sleeper.epoch = static_cast<std::uint32_t>(i);
+        mine.epoch = static_cast<std::uint32_t>(i);
       }
     });
   }
@@ -125,33 +145,35 @@ void Use(const char* name, bool reads, bool changes, FuzzInput& input) {
   if (!writer) return;
   try {
     writer->Finish();
-  } catch (const os::Error&) {
+    Require(its.position == mine.position, "the end is that of all bytes");
+  } catch (const ipc::Error&) {
   }
 }
 
-// An object with that content, which a program finds under its name.
+// An object with that content, which a program finds under its name, or a
+// reader as if its writer lived.
 void Find(const char* name, bool reads, std::size_t size,
           const std::string& content) {
-  const os::UniqueFd fd(::shm_open(name, O_CREAT | O_EXCL | O_RDWR, 0600));
-  const os::OwnedName unlink(::shm_unlink, name);
-  Require(static_cast<bool>(fd), "shm_open");
-  os::WriteAll(fd.get(), os::Bytes(content), name);
-  Require(::ftruncate(fd.get(), static_cast<off_t>(size)) == 0, "ftruncate");
   if (!reads) {
-    try {
-      ipc::RingWriter(name, os::Timeout(0));
-    } catch (const os::Error& error) {
-      Require(
-          error.code().value() == EEXIST || error.code().value() == ETIMEDOUT,
-          "it is another's, or nobody reads");
+    {
+      const Other left(name, O_CREAT | O_EXCL, size);
+      ipc::WriteAll(left.fd(), content, name);
     }
+    const ipc::RingWriter anew(name, ipc::Seconds(0));
+    const Other made(name, 0, 0);
+    Require(made->writer.position == 0 && made->reader.mode == 0,
+            "nothing is left of it");
     return;
   }
-  os::TryLock(fd.get(), name);  // As if the writer lived.
-  ipc::RingReader ring(name, os::Timeout(0));
+  Other other(name, O_CREAT | O_EXCL, size);
+  const ipc::OwnedName owned(::shm_unlink, "shm_open", name, other.fd());
+  ipc::WriteAll(other.fd(), content, name);
+  other.Live(0);
+  auto ring = ipc::RingReader::TryOpen(name, ipc::Seconds(0));
   Require(size == Layout::kSize, "an object of another size is refused");
+  if (!ring) return;
   for (const std::size_t least : {std::size_t{1}, kCapacity}) {
-    Read(ring, least);
+    Read(*ring, least);
   }
 }
 
@@ -160,46 +182,57 @@ void Find(const char* name, bool reads, std::size_t size,
 // A byte that says what happens, two for how the size is off, and the object;
 // or a side's words, again and again.
 std::vector<std::string> ipc_testing::Seeds() {
-  auto object = [](std::uint32_t ready, std::uint32_t came,
-                   std::uint64_t position, std::uint32_t ended) {
+  auto object = [](std::uint32_t came, std::uint64_t position,
+                   std::uint32_t ended) {
     std::string content(sizeof(Layout), '\0');
-    std::memcpy(content.data(), &ready, 4);
-    std::memcpy(content.data() + 4, &came, 4);
-    const std::size_t writer = offsetof(Layout, writer);
-    std::memcpy(content.data() + writer, &position, 8);
-    std::memcpy(content.data() + writer + 8, &ended, 4);
+    std::memcpy(content.data() + offsetof(Layout, reader.mode), &came, 4);
+    std::memcpy(content.data() + offsetof(Layout, writer.position), &position,
+                8);
+    std::memcpy(content.data() + offsetof(Layout, writer.ended), &ended, 4);
     return content;
   };
   auto words = [](std::uint32_t position, char flip, char ended) {
-    std::string text(14, '\1');
+    std::string text(15, '\1');
     std::memcpy(text.data(), &position, 4);
     text[4] = flip;
     text[5] = ended;
-    const std::uint32_t least = 99;
-    return text + std::string(reinterpret_cast<const char*>(&least), 4);
+    return text;
+  };
+  auto least = [](std::uint32_t bytes) {
+    --bytes;
+    return std::string(reinterpret_cast<const char*>(&bytes), 4);
   };
   const std::string same("\0\0", 2);
-  const std::string some =
-      words(5, 0, 0) + words(1 << 20, 0, 0) + words(5, 1, 1);
+  // Of one that is expedited; then what it stores, and how much is asked for.
+  const std::string some = "\1" + words(7, 0, 0) + words(5, 0, 0) + least(3) +
+                           words(kCapacity, 0, 0) + least(kCapacity) +
+                           words(5, 1, 1) + least(99);
+  const std::string all = "\1" + words(0, 0, 0) + words(100, 0, 1) + least(100);
+  const std::string full = "\1" + words(0, 0, 0) + words(0, 0, 0) +
+                           least(kCapacity) + words(9, 0, 0) + least(9) +
+                           words(kCapacity + 10, 0, 0) + least(9);
   return {
-      "\x01" + same + object(Layout::kMagic, 0, 10, 0),
-      "\x01" + same + object(Layout::kMagic, 0, 10, 1),
-      "\x01" + same + object(Layout::kMagic, 0, ~0ULL, 0),
-      "\x01" + same + object(Layout::kMagic, 0, kCapacity + 1, 1),
-      "\x01" + same + object(Layout::kMagic, 1, 0, 0),
-      "\x01\x01" + same + object(Layout::kMagic, 0, 0, 0),
-      std::string("\0", 1) + same + object(0, 1, 0, 0),
-      std::string("\0", 1) + same + object(Layout::kMagic, 1, 0, 0),
+      "\x01" + same + object(0, 10, 0),
+      "\x01" + same + object(0, 10, 1),
+      "\x01" + same + object(0, ~0ULL, 0),
+      "\x01" + same + object(0, kCapacity + 1, 1),
+      "\x01" + same + object(1, 0, 0),
+      "\x01\x01" + same + object(0, 0, 0),
+      std::string("\0", 1) + same + object(1, 10, 1),
       "\x02" + some,
-      "\x03\x01" + some,
+      "\x02" + all,
+      "\x02" + full,
+      "\x03" + some,
+      "\x03" + all,
       "\x06" + some,
-      "\x07\x01" + some,
+      "\x07" + some,
   };
 }
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data,
                                       std::size_t size) {
-  static const std::string name = "/ipc-fuzz-" + std::to_string(::getpid());
+  static const std::string name =
+      "/ipc-fuzz-ring-" + std::to_string(::getpid());
   FuzzInput input(data, size);
   const std::uint8_t what = input.Byte();
   const bool reads = (what & 1) != 0;
@@ -211,7 +244,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data,
       Find(name.c_str(), reads, Layout::kSize + more,
            input.Text(sizeof(Layout)));
     }
-  } catch (const os::Error&) {
+  } catch (const ipc::Error&) {
   }
   return 0;
 }

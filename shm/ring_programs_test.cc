@@ -1,12 +1,12 @@
 // The ring's writer and reader, started as a user does.
 #include <fcntl.h>
 #include <gtest/gtest.h>
-#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 
 #include <string>
 #include <vector>
 
-#include "shm/mailbox.h"
 #include "shm/ring.h"
 #include "shm/test_pair.h"
 #include "testing/child_process.h"
@@ -19,6 +19,7 @@ using ipc_testing::ChildProcess;
 using ipc_testing::Exited;
 using ipc_testing::Killed;
 using ipc_testing::Program;
+using ipc_testing::WithFault;
 
 class RingProgramsTest : public ipc_testing::PairTest {
  protected:
@@ -27,17 +28,31 @@ class RingProgramsTest : public ipc_testing::PairTest {
     return ChildProcess(Writer(), text);
   }
 
+  static constexpr char kHoldsElse[] = "Bad message; it holds something else";
+  static constexpr char kWrongPosition[] = "Bad message; a wrong position";
+
   // The end of a process whose peer has died: soon, even on a busy machine.
   static ipc_testing::End SoonEnd(ChildProcess& process) {
     process.set_patience(std::chrono::seconds(5));
     return process.Wait();
   }
-  // To write at that offset.
-  os::UniqueFd OpenAt(std::size_t offset) const {
-    os::UniqueFd fd = Object();
-    EXPECT_NE(::lseek(fd.get(), static_cast<off_t>(offset), SEEK_SET), -1);
-    return fd;
+  // A reader here, as soon as there is a writer, that does what a test tells it
+  // to.
+  ipc::RingReader Open() const {
+    for (;;) {
+      auto reader = ipc::RingReader::TryOpen(name_, ipc::kForever);
+      if (reader) return std::move(*reader);
+      ipc::Poll({}, ipc::Seconds(0.01));
+    }
   }
+  // Stores bytes at that offset of the object, as either side could.
+  void Store(std::size_t offset, const std::string& bytes) const {
+    EXPECT_EQ(::pwrite(Object().get(), bytes.data(), bytes.size(),
+                       static_cast<off_t>(offset)),
+              bytes.size());
+  }
+  void Unlink() const { EXPECT_EQ(::shm_unlink(name_.c_str()), 0); }
+  std::string Path() const { return "/dev/shm" + name_; }
   // How the reader's, or the writer's, last line ends when the other died.
   static void ExpectSaysOwnerDied(const std::string& err) {
     EXPECT_TRUE(err.ends_with("': Owner died\n")) << err;
@@ -106,12 +121,13 @@ TEST_F(RingProgramsTest, InputIsPassedOnAtOnce) {
 
 // In either of the two ways to wake the other, and where they differ.
 TEST_F(RingProgramsTest, WorkWithoutMembarrier) {
+  if (!HasStrace()) GTEST_SKIP() << kNoStrace;
   const std::string bytes = ipc_testing::RandomBytes(3'000'000);
   for (const int without : {1, 2, 3}) {
     auto command = [&](int side, const Arguments& argv) {
       return (without & side) == 0
                  ? argv
-                 : ipc_testing::WithFault("membarrier", "error=ENOSYS", argv);
+                 : WithFault("membarrier", "error=ENOSYS", argv);
     };
     ChildProcess writer(command(1, Writer()), bytes);
     ChildProcess reader(command(2, Reader()));
@@ -139,7 +155,7 @@ TEST_F(RingProgramsTest, TimeoutEndsTheWaitForBytesAndRoom) {
   }
   ChildProcess writer(Writer({"--timeout", "1"}),
                       std::string(2 * Layout::kCapacity, 'x'));
-  const ipc::RingReader reader(name_, os::kForever);
+  const auto reader = Open();
   EXPECT_EQ(writer.Wait(), Exited(1));
   EXPECT_TRUE(writer.Err().ends_with(
       Failure("ring_writer: futex", "Connection timed out; waited for room")))
@@ -189,7 +205,7 @@ TEST_P(RingSignalTest, EndsAReaderThatHasNoBytes) {
 
 TEST_P(RingSignalTest, EndsAWriterThatHasNoRoom) {
   ChildProcess writer(Writer(), std::string(2 * Layout::kCapacity, 'x'));
-  ipc::RingReader reader(name_, os::kForever);
+  auto reader = Open();
   reader.Peek(Layout::kCapacity);
   writer.Signal(GetParam());
   EXPECT_EQ(writer.Wait(), Killed(GetParam()));
@@ -266,10 +282,11 @@ TEST_P(RingInstantTest, KilledReaderIsNoObstacle) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Calls, RingInstantTest,
-                         testing::Values("openat", "fcntl", "pread64",
-                                         "ftruncate", "mmap", "membarrier",
-                                         "poll", "?unlink,unlinkat", "close",
-                                         "futex", "write"),
+                         testing::Values("openat", "flock", "fallocate",
+                                         "fcntl", "?fstat,?newfstatat", "mmap",
+                                         "membarrier", "poll",
+                                         "?unlink,unlinkat", "close", "futex",
+                                         "write"),
                          ipc_testing::CallName);
 
 // --- Death -------------------------------------------------------------------
@@ -291,15 +308,14 @@ TEST_F(RingProgramsTest, ReaderPrintsWhatADeadWriterHasSent) {
 TEST_F(RingProgramsTest, ReaderFindsWhatADeadWriterHasSent) {
   const std::string bytes = ipc_testing::RandomBytes(Layout::kCapacity);
   ChildProcess writer(Writer(), std::nullopt);
-  ipc::RingReader reader(name_, os::kForever);
+  auto reader = Open();
   writer.Send(bytes);
   reader.Peek(bytes.size());
   writer.Signal(SIGKILL);
   EXPECT_EQ(writer.Wait(), Killed(SIGKILL));
-  const auto rest = std::as_bytes(std::span(bytes));
-  EXPECT_TRUE(std::ranges::equal(reader.Peek(bytes.size()), rest));
+  EXPECT_TRUE(reader.Peek(bytes.size()) == bytes);
   reader.Release(bytes.size());
-  EXPECT_THROW(reader.Peek(), os::Error);
+  EXPECT_THROW(reader.Peek(), ipc::Error);
   ExpectPairWorks();
 }
 
@@ -314,10 +330,28 @@ TEST_F(RingProgramsTest, WriterWithoutInputNoticesThatTheReaderDied) {
   ExpectPairWorks();
 }
 
+// A byte now and then keeps it from noticing nothing but silence.
+TEST_F(RingProgramsTest, WriterWithLittleInputNoticesThatTheReaderDied) {
+  ChildProcess writer(Writer(), std::nullopt);
+  ChildProcess reader(Reader());
+  writer.Send("x");
+  reader.AwaitOut("x");
+  reader.Signal(SIGKILL);
+  EXPECT_EQ(reader.Wait(), Killed(SIGKILL));
+  const ipc::Seconds end = ipc::Now() + ipc::Seconds(10);
+  while (!writer.HasEnded() && ipc::Now() < end) {
+    writer.Send("x");
+    ipc::Poll({}, ipc::Seconds(0.1));
+  }
+  ASSERT_TRUE(writer.HasEnded());
+  EXPECT_EQ(writer.Wait(), Exited(1));
+  ExpectSaysOwnerDied(writer.Err());
+}
+
 TEST_F(RingProgramsTest, WriterWithoutRoomNoticesThatTheReaderDied) {
   ChildProcess writer(Writer(), std::string(2 * Layout::kCapacity, 'x'));
   {
-    ipc::RingReader reader(name_, os::kForever);
+    auto reader = Open();
     reader.Peek(Layout::kCapacity);
   }
   EXPECT_EQ(SoonEnd(writer), Exited(1));
@@ -328,7 +362,7 @@ TEST_F(RingProgramsTest, WriterWithoutRoomNoticesThatTheReaderDied) {
 TEST_F(RingProgramsTest, WriterAtItsEndNoticesThatTheReaderDied) {
   ChildProcess writer(Writer(), "bytes");
   {
-    ipc::RingReader reader(name_, os::kForever);
+    auto reader = Open();
     EXPECT_EQ(reader.Peek(100).size(), 5U) << "the end has come";
   }
   EXPECT_EQ(SoonEnd(writer), Exited(1));
@@ -353,9 +387,7 @@ TEST_F(RingProgramsTest, SecondWriterAndSecondReaderAreRefused) {
   reader.AwaitOut("first");
   ChildProcess second_writer(Writer(), "second");
   EXPECT_EQ(second_writer.Wait(), Exited(1));
-  EXPECT_EQ(second_writer.Err(),
-            Failure("ring_writer: shm_open",
-                    "Device or resource busy; choose another name"));
+  EXPECT_EQ(second_writer.Err(), Failure("ring_writer: shm_open", kInUse));
   ChildProcess second_reader(Reader());
   EXPECT_EQ(second_reader.Wait(), Exited(1));
   EXPECT_EQ(second_reader.Out(), "");
@@ -382,83 +414,180 @@ TEST_F(RingProgramsTest, OnlyOneOfTwoWaitingReadersGetsTheStream) {
   EXPECT_TRUE(one.Out() + other.Out() == bytes);
 }
 
+// A writer that was stopped as it had just claimed what a dead one has left is
+// not taken for that one, nor is what it is about to remove read.
+TEST_F(RingProgramsTest, ReaderDoesNotReadWhatIsBeingTakenOver) {
+  if (!HasStrace()) GTEST_SKIP() << kNoStrace;
+  {
+    ChildProcess dead(Writer(), "old");
+    dead.AwaitErr("waiting for");
+    dead.Signal(SIGKILL);
+    dead.Wait();
+  }
+  ChildProcess writer(
+      WithFault("flock", "signal=STOP:when=1", Writer(), Path()), "new");
+  siginfo_t info{};
+  ASSERT_EQ(::waitid(P_PID, static_cast<id_t>(writer.pid()), &info,
+                     WSTOPPED | WEXITED | WNOWAIT),
+            0);
+  ASSERT_EQ(info.si_code, CLD_STOPPED) << "it has ended";
+  ASSERT_TRUE(Object()) << "it has been removed: nothing is tested";
+  ChildProcess reader(Reader());
+  reader.AwaitErr(Waiting("ring_reader", "a writer"));
+  writer.Signal(SIGCONT);
+  EXPECT_EQ(reader.Wait(), Exited(0));
+  EXPECT_EQ(reader.Out(), "new");
+  EXPECT_EQ(writer.Wait(), Exited(0));
+}
+
+TEST_F(RingProgramsTest, WriterWhoseNameWasTakenAwayLeavesItsSuccessors) {
+  for (const int signal : {SIGTERM, SIGKILL}) {
+    ChildProcess first(Writer(), "first");
+    first.AwaitErr("waiting for");
+    Unlink();
+    ChildProcess second(Writer(), "second");
+    second.AwaitErr("waiting for");
+    first.Signal(signal);
+    EXPECT_EQ(first.Wait(), Killed(signal));
+    ChildProcess reader(Reader());
+    EXPECT_EQ(reader.Wait(), Exited(0));
+    EXPECT_EQ(reader.Out(), "second");
+    EXPECT_EQ(second.Wait(), Exited(0));
+  }
+}
+
 // --- Something else under the name -------------------------------------------
 
 TEST_F(RingProgramsTest, SomethingElseIsReportedAndLeft) {
   ExpectSomethingElseIsLeft({
+      "",
       "x",
-      std::string(Layout::kSize - 1, '\0'),
+      std::string(Layout::kSize, '\0'),
       std::string(Layout::kSize + 1, '\0'),
-      "2NIR" + std::string(Layout::kSize - 4, '\0'),  // Version 2.
-      "1MHS" + std::string(Layout::kSize - 4, '\0'),  // A mailbox's word.
       ipc_testing::RandomBytes(Layout::kSize),
   });
 }
 
-// The writer of either lives, and goes on: to open the name is no error then,
+// The writer of the one lives, and goes on: to open the name is no error then,
 // but its content is another's.
-TEST_F(RingProgramsTest, MailboxIsNoRing) {
-  auto mailbox = ipc::Mailbox::Create(name_, os::kForever);
-  ChildProcess reader(Reader());
-  EXPECT_EQ(reader.Wait(), Exited(1));
-  EXPECT_EQ(reader.Err(), Failure("ring_reader: shm_open",
-                                  std::string("File exists; ") + os::kNotOurs));
-  ChildProcess writer(Writer());
-  EXPECT_EQ(writer.Wait(), Exited(1));
-  EXPECT_EQ(writer.Err(),
-            Failure("ring_writer: shm_open",
-                    "Device or resource busy; choose another name"));
-  mailbox.Put("message");
-  EXPECT_EQ(ipc::Mailbox::Open(name_, os::kForever).Get(), "message");
+TEST_F(RingProgramsTest, MessageIsNoRing) {
+  ChildProcess writer({Program("WRITER"), "--name", name_, "message"});
+  writer.AwaitErr("waiting for");
+  ChildProcess ring_reader(Reader());
+  EXPECT_EQ(ring_reader.Wait(), Exited(1));
+  EXPECT_EQ(ring_reader.Err(), Failure("ring_reader: fstat", kHoldsElse));
+  ChildProcess ring_writer(Writer());
+  EXPECT_EQ(ring_writer.Wait(), Exited(1));
+  EXPECT_EQ(ring_writer.Err(), Failure("ring_writer: shm_open", kInUse));
+  ChildProcess reader({Program("READER"), "--name", name_});
+  EXPECT_EQ(reader.Wait(), Exited(0));
+  EXPECT_EQ(reader.Out(), "message\n");
+  EXPECT_EQ(writer.Wait(), Exited(0));
 }
 
-TEST_F(RingProgramsTest, RingIsNoMailbox) {
-  ChildProcess writer(Writer(), "bytes");
-  writer.AwaitErr("waiting for");
-  for (const auto& [program, reason] :
-       {std::pair("WRITER", "Device or resource busy; choose another name"),
-        std::pair("READER",
-                  "File exists; it is something else, left as it "
-                  "was: remove it or choose another name")}) {
-    ChildProcess process({Program(program), "--name", name_});
-    EXPECT_EQ(process.Wait(), Exited(1));
-    EXPECT_TRUE(process.Err().ends_with(Failure(": shm_open", reason)))
-        << process.Err();
-  }
-  ChildProcess reader(Reader());
-  EXPECT_EQ(reader.Wait(), Exited(0));
-  EXPECT_EQ(reader.Out(), "bytes");
-  EXPECT_EQ(writer.Wait(), Exited(0));
+TEST_F(RingProgramsTest, RingIsNoMessage) {
+  ChildProcess ring_writer(Writer(), "bytes");
+  ring_writer.AwaitErr("waiting for");
+  ChildProcess reader({Program("READER"), "--name", name_});
+  EXPECT_EQ(reader.Wait(), Exited(1));
+  EXPECT_EQ(reader.Err(), Failure("reader: fstat", kHoldsElse));
+  ChildProcess writer({Program("WRITER"), "--name", name_});
+  EXPECT_EQ(writer.Wait(), Exited(1));
+  EXPECT_EQ(writer.Err(), Failure("writer: shm_open", kInUse));
+  ChildProcess ring_reader(Reader());
+  EXPECT_EQ(ring_reader.Wait(), Exited(0));
+  EXPECT_EQ(ring_reader.Out(), "bytes");
+  EXPECT_EQ(ring_writer.Wait(), Exited(0));
 }
 
 TEST_F(RingProgramsTest, ObjectIsTheOwnersAlone) {
   ExpectObjectIsTheOwnersAlone();
 }
 
+// --- Memory that can't be had ------------------------------------------------
+
+// With a size and no memory, or not enough, to store would be SIGBUS, or for
+// read(2) EFAULT.
+TEST_F(RingProgramsTest, FullSharedMemoryIsAFailure) {
+  for (const std::string size : {"4k", "256k"}) {
+    SCOPED_TRACE(size);
+    Arguments command{"/usr/bin/unshare", "--mount"};
+    if (::geteuid() != 0) command.emplace_back("--map-root-user");
+    command.insert(command.end(),
+                   {"sh", "-ec",
+                    "mount -t tmpfs -o size=" + size + " tmpfs /dev/shm\n" +
+                        "head -c 4096 /dev/zero >/dev/shm/filler\n"
+                        "status=0\n"
+                        "\"$@\" || status=$?\n"
+                        "ls /dev/shm\n"
+                        "exit $status",
+                    "sh"});
+    Arguments attempt = command;
+    attempt.emplace_back("true");
+    ChildProcess possible(attempt);
+    if (possible.Wait() != Exited(0)) {
+      GTEST_SKIP() << "no /dev/shm of its own: " << possible.Err();
+    }
+    for (const std::string& argument : Writer()) command.push_back(argument);
+    ChildProcess writer(command, "bytes");
+    EXPECT_EQ(writer.Wait(), Exited(1));
+    EXPECT_EQ(writer.Err(),
+              Failure("ring_writer: fallocate", "No space left on device"));
+    EXPECT_EQ(writer.Out(), "filler\n");
+  }
+}
+
+// SIGXFSZ would kill the writer before it removes the name.
+TEST_F(RingProgramsTest, LimitOfFilesSizesIsAFailure) {
+  ChildProcess writer(Writer(), "", [] {
+    const rlimit less{100'000, 100'000};
+    ::setrlimit(RLIMIT_FSIZE, &less);
+  });
+  EXPECT_EQ(writer.Wait(), Exited(1));
+  EXPECT_EQ(writer.Err(), Failure("ring_writer: fallocate", "File too large"));
+}
+
 // --- What the other process stores is input ----------------------------------
 
 TEST_F(RingProgramsTest, PositionThatCannotBeIsRefused) {
+  const std::string much = "\xff\xff\xff\xff\xff\xff\xff\x7f";
   {
     ChildProcess writer(Writer(), std::nullopt);
     ChildProcess reader(Reader());
     writer.Send("x");
     reader.AwaitOut("x");
-    os::WriteAll(OpenAt(offsetof(Layout, writer.position)).get(),
-                 os::Bytes("\xff\xff\xff\xff\xff\xff\xff\x7f"), name_);
+    Store(offsetof(Layout, writer.position), much);
     EXPECT_EQ(reader.Wait(), Exited(1));
     EXPECT_TRUE(
-        reader.Err().ends_with(Failure("ring_reader: mmap", "Bad message")));
+        reader.Err().ends_with(Failure("ring_reader: load", kWrongPosition)))
+        << reader.Err();
     EXPECT_EQ(reader.Out(), "x");
     EXPECT_EQ(SoonEnd(writer), Exited(1));
   }
   ChildProcess writer(Writer(), std::string(3 * Layout::kCapacity, 'x'));
-  ipc::RingReader reader(name_, os::kForever);
+  auto reader = Open();
   reader.Peek(Layout::kCapacity);
-  os::WriteAll(OpenAt(offsetof(Layout, reader.position)).get(),
-               os::Bytes("\xff\xff\xff\xff\xff\xff\xff\x7f"), name_);
+  Store(offsetof(Layout, reader.position), much);
   EXPECT_EQ(writer.Wait(), Exited(1));
   EXPECT_TRUE(
-      writer.Err().ends_with(Failure("ring_writer: mmap", "Bad message")));
+      writer.Err().ends_with(Failure("ring_writer: load", kWrongPosition)))
+      << writer.Err();
+}
+
+// A reader that says it has seen the end, and has released nothing, or not all:
+// nobody knows what it has done with the rest.
+TEST_F(RingProgramsTest, WriterFailsUnlessAllWasReleased) {
+  for (const std::size_t released : {0U, 4U}) {
+    ChildProcess writer(Writer(), "bytes");
+    auto reader = Open();
+    EXPECT_EQ(reader.Peek(100), "bytes") << "the end has come";
+    reader.Release(released);
+    Store(offsetof(Layout, reader.ended), "\1");
+    EXPECT_EQ(SoonEnd(writer), Exited(1));
+    EXPECT_TRUE(
+        writer.Err().ends_with(Failure("ring_writer: load", kWrongPosition)))
+        << writer.Err();
+  }
 }
 
 // --- Input and output --------------------------------------------------------

@@ -1,12 +1,14 @@
 // Shared memory as a stream, the reader: prints what the writer streams.
 //
-// Terminal 1: bazel run //shm:ring_reader >copy
-// Terminal 2: bazel run //shm:ring_writer <file    copy is then as file.
+// Terminal 1: bazel run //shm:ring_reader >/tmp/copy
+// Terminal 2: bazel run //shm:ring_writer </etc/services
+// Then /tmp/copy is as /etc/services.
 //
 // Left out: see ring_writer.cc.
-// Copy: posix.h, shm/shared_memory.h, shm/futex.h, shm/ring_side.h, shm/ring.h,
-//   shm/ring_writer.cc, shm/ring_reader.cc
+// Copy: posix.h, name.h, program.h, shm/ring.h, shm/ring_writer.cc,
+//   shm/ring_reader.cc
 // Read: shm_overview(7), mmap(2), futex(2), membarrier(2)
+#include "program.h"
 #include "ring.h"
 
 constexpr char kHelp[] =
@@ -17,19 +19,28 @@ Prints what a writer streams through shared memory.
   --timeout SECONDS  how long to wait for the writer, for ever unless given
 )";
 
-void Run(const os::CommandLine& line) {
-  line.NoOperand();
-  ipc::RingReader ring(line.Option("name", "/ring"), line.TimeoutOption());
+namespace ipc {
+
+void Run(const Options& options) {
+  const std::string name = options.at("name");
+  const Seconds timeout(NumberOption(options, "timeout", HUGE_VAL));
+  PeerWait wait{"a writer", "shm_open", name, Now() + timeout};
+  auto ring = RingReader::TryOpen(name, timeout);
+  for (; !ring; ring = RingReader::TryOpen(name, timeout)) wait.Pause();
+
+  // Nothing comes at the end alone: where the writer has died, Peek throws.
   for (;;) {
-    const auto bytes = ring.Peek();
-    if (bytes.empty()) break;  // The end: a writer that died is an error.
     // Straight out of the ring; not all at once, so that there is room again.
-    const auto some = bytes.first(std::min(bytes.size(), sizeof(os::Block)));
-    os::Print(some);
-    ring.Release(some.size());
+    const std::string_view bytes = ring->Peek().substr(0, sizeof(Block));
+    if (bytes.empty()) break;
+    Print(bytes);
+    ring->Release(bytes.size());
   }
-}  // munmap and close, however Run ends.
+}  // munmap and close, however this ends.
+
+}  // namespace ipc
 
 int main(int argc, char** argv) {
-  return os::Main(argc, argv, kHelp, {"name", "timeout"}, Run);
+  return ipc::Main(argc, argv, kHelp, {{"name", "/ring"}, {"timeout", "inf"}},
+                   ipc::Run);
 }
