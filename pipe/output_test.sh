@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# output_test.sh PROGRAM: what comes out is the document's text, or what went in.
+# output_test.sh PROGRAM: what comes out is the usual text, or what went in.
 set -euo pipefail
 
 directory=$(mktemp -d)

@@ -1,57 +1,69 @@
-// What pipe.h costs, beside bare read and write on a pipe.
-#include "pipe.h"
+// What the calls of pipe.cc cost as it makes them, beside bare read and write
+// on a pipe.
+#include "posix.h"
 #include "testing/benchmark.h"
 
 namespace {
 
+using ipc::UniqueFd;
 using ipc_benchmark::Message;
 using ipc_benchmark::Setup;
 using ipc_benchmark::Side;
 
+struct Pipe {
+  explicit Pipe(int room) {
+    int ends[2];
+    ipc::Check(::pipe2(ends, O_CLOEXEC), "pipe2", "pipe");
+    read_end = UniqueFd(ends[0]);
+    write_end = UniqueFd(ends[1]);
+    ::fcntl(ends[1], F_SETPIPE_SZ, room);
+  }
+  UniqueFd read_end;
+  UniqueFd write_end;
+};
+
 // A pipe each way, of which each process keeps one end.
+template <int kRoom>
 struct Ends {
   struct Shared {
     explicit Shared(const Setup& /*setup*/) {}
-    ipc::Pipe to_child;
-    ipc::Pipe to_parent;
+    Pipe to_child{kRoom};
+    Pipe to_parent{kRoom};
   };
   Ends(Shared& shared, Side side) {
     const bool child = side == Side::kChild;
     in = std::move((child ? shared.to_child : shared.to_parent).read_end);
     out = std::move((child ? shared.to_parent : shared.to_child).write_end);
     // Or who is left would wait for ever for one that died.
-    for (ipc::Pipe* pipe : {&shared.to_child, &shared.to_parent}) {
-      pipe->read_end.Close();
-      pipe->write_end.Close();
+    for (Pipe* pipe : {&shared.to_child, &shared.to_parent}) {
+      pipe->read_end = UniqueFd();
+      pipe->write_end = UniqueFd();
     }
   }
-  os::UniqueFd in;
-  os::UniqueFd out;
+  UniqueFd in;
+  UniqueFd out;
 };
 
-struct Header : Ends {
+struct Sample : Ends<4 * sizeof(ipc::Block)> {
   using Ends::Ends;
   void Send(const Message& message) const {
-    os::WriteAll(out.get(), os::Bytes(message), "pipe");
+    ipc::WriteAll(out.get(), message, "pipe");
   }
   void Receive(Message& message) const {
-    auto rest = std::as_writable_bytes(std::span(message));
-    while (!rest.empty()) {
-      const std::size_t n = os::ReadSome(in.get(), rest, "pipe");
-      if (n == 0) throw os::Error(EPIPE, "read", "pipe");
-      rest = rest.subspan(n);
+    for (std::size_t done = 0; done < message.size();) {
+      ipc::ThrowIfStopped();
+      const auto n = ipc::Retry([&] {
+        return ::read(in.get(), &message[done], message.size() - done);
+      });
+      if (ipc::Check(n, "read", "pipe") == 0) {
+        throw ipc::Error(EPIPE, "read", "pipe");
+      }
+      done += static_cast<std::size_t>(n);
     }
   }
 };
 
-struct Floor : Ends {
-  struct Shared : Ends::Shared {
-    explicit Shared(const Setup& setup) : Ends::Shared(setup) {
-      for (const ipc::Pipe* pipe : {&to_child, &to_parent}) {
-        ::fcntl(pipe->write_end.get(), F_SETPIPE_SZ, 65536);  // As pipe does.
-      }
-    }
-  };
+struct Floor : Ends<65536> {  // As pipe makes it.
   using Ends::Ends;
   void Send(const Message& message) const {
     ipc_benchmark::BareWrite(out.get(), message);
@@ -65,5 +77,5 @@ struct Floor : Ends {
 
 int main(int argc, char** argv) {
   return ipc_benchmark::Main(
-      argc, argv, [] { ipc_benchmark::Register<Header, Floor>("pipe"); });
+      argc, argv, [] { ipc_benchmark::Register<Sample, Floor>("pipe"); });
 }

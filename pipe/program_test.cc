@@ -1,9 +1,23 @@
 // The program, started as a user does.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <linux/close_range.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <csignal>
 #include <filesystem>
 #include <fstream>
+#include <functional>
+#include <sstream>
+#include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "posix.h"
@@ -11,11 +25,18 @@
 
 namespace {
 
+namespace fs = std::filesystem;
 using ipc_testing::ChildProcess;
 using ipc_testing::Exited;
 using ipc_testing::Killed;
 using ipc_testing::RandomBytes;
+using ipc_testing::WithFault;
+using testing::AnyOf;
+using testing::Each;
+using testing::ElementsAre;
 using Arguments = std::vector<std::string>;
+
+bool HasStrace() { return ::access("/usr/bin/strace", X_OK) == 0; }
 
 Arguments Pipe(const Arguments& arguments = {}) {
   Arguments command{ipc_testing::Program("PIPE")};
@@ -23,31 +44,48 @@ Arguments Pipe(const Arguments& arguments = {}) {
   return command;
 }
 
-// Started with "-", and in the middle of a transfer.
-class TransferTest : public testing::Test {
- protected:
-  TransferTest() {
-    process_.Send("first ");
-    process_.AwaitOut("first ");
-  }
+// What the test itself has inherited is not the program's.
+void CloseOthers() { ::close_range(3, ~0U, CLOSE_RANGE_CLOEXEC); }
 
-  // The process that reads, from /proc/PID/stat: "PID (NAME) STATE PARENT".
-  pid_t Reader() const {
-    for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
-      std::string line;
-      std::getline(std::ifstream(entry.path() / "stat"), line);
-      const auto name_end = line.rfind(')');
-      if (name_end == std::string::npos) continue;
-      if (std::stoi(line.substr(name_end + 4)) == process_.pid()) {
-        return std::stoi(line);
-      }
+// Looks until it is so: for what nothing announces.
+void Eventually(const std::function<bool()>& condition) {
+  const auto end = std::chrono::steady_clock::now() + ChildProcess::kPatience;
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() > end) {
+      throw std::runtime_error("waited in vain");
     }
-    ADD_FAILURE() << "there is no child";
-    return -1;
+    ::poll(nullptr, 0, 1);
   }
+}
 
-  ChildProcess process_{Pipe({"-"}), std::nullopt};
-};
+// Waits until it has been stopped. It must not end.
+void AwaitStop(const ChildProcess& process) {
+  siginfo_t info{};
+  Eventually([&] {
+    return ::waitid(P_PID, static_cast<id_t>(process.pid()), &info,
+                    WSTOPPED | WEXITED | WNOWAIT | WNOHANG) == -1 ||
+           info.si_pid != 0;
+  });
+  ASSERT_EQ(info.si_code, CLD_STOPPED) << "it has ended";
+}
+
+std::string TextOf(const std::string& path) {
+  std::ifstream file(path);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+// The child of a process, from /proc/PID/stat: "PID (NAME) STATE PARENT".
+pid_t ChildOf(pid_t parent) {
+  for (const auto& entry : fs::directory_iterator("/proc")) {
+    std::string line;
+    std::getline(std::ifstream(entry.path() / "stat"), line);
+    const auto name_end = line.rfind(')');
+    if (name_end == std::string::npos) continue;
+    if (std::stoi(line.substr(name_end + 4)) == parent) return std::stoi(line);
+  }
+  // Not -1: kill(2) would take that for every process that there is.
+  throw std::runtime_error("there is no child");
+}
 
 // The lines of /proc/PID/`file` by their first word.
 long Field(pid_t pid, const std::string& file, const std::string& name) {
@@ -59,29 +97,67 @@ long Field(pid_t pid, const std::string& file, const std::string& name) {
   return value;
 }
 
-// The access modes of the pipe ends that a process has, other than its standard
-// input, output and error: O_RDONLY or O_WRONLY.
+// The descriptors that a process has, other than its standard input, output
+// and error, and what each is.
+std::vector<std::pair<std::string, std::string>> Descriptors(pid_t pid) {
+  std::vector<std::pair<std::string, std::string>> descriptors;
+  const auto directory = "/proc/" + std::to_string(pid) + "/fd";
+  for (const auto& fd : fs::directory_iterator(directory)) {
+    const std::string number = fd.path().filename();
+    if (std::stoi(number) <= 2) continue;
+    descriptors.emplace_back(number, fs::read_symlink(fd.path()));
+  }
+  return descriptors;
+}
+
+// The flags of open(2) that a descriptor has.
+int Flags(pid_t pid, const std::string& number) {
+  std::istringstream info(
+      TextOf("/proc/" + std::to_string(pid) + "/fdinfo/" + number));
+  std::string word;
+  while (info >> word && word != "flags:") continue;
+  int flags = 0;
+  info >> std::oct >> flags;
+  return flags;
+}
+
+// The access modes of the pipe ends among them: O_RDONLY or O_WRONLY.
 std::vector<int> PipeEnds(pid_t pid) {
   std::vector<int> ends;
-  const auto directory = "/proc/" + std::to_string(pid);
-  for (const auto& fd :
-       std::filesystem::directory_iterator(directory + "/fd")) {
-    const std::string number = fd.path().filename();
-    const std::string target = std::filesystem::read_symlink(fd.path());
-    if (std::stoi(number) <= 2 || !target.starts_with("pipe:")) continue;
-    std::ifstream info(directory + "/fdinfo/" + number);
-    std::string word;
-    while (info >> word && word != "flags:") continue;
-    int flags = 0;
-    info >> std::oct >> flags;
-    ends.push_back(flags & O_ACCMODE);
+  for (const auto& [number, target] : Descriptors(pid)) {
+    if (!target.starts_with("pipe:")) continue;
+    ends.push_back(Flags(pid, number) & O_ACCMODE);
   }
   return ends;
 }
 
+// Started with "-", and in the middle of a transfer.
+class TransferTest : public testing::Test {
+ protected:
+  TransferTest() {
+    process_.Send("first ");
+    process_.AwaitOut("first ");
+  }
+
+  pid_t Reader() const { return ChildOf(process_.pid()); }
+
+  // Another descriptor of the write end.
+  ipc::UniqueFd WriteEnd() const {
+    const pid_t pid = process_.pid();
+    for (const auto& [number, target] : Descriptors(pid)) {
+      if (!target.starts_with("pipe:")) continue;
+      const auto path = "/proc/" + std::to_string(pid) + "/fd/" + number;
+      return ipc::UniqueFd(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+    }
+    return ipc::UniqueFd();
+  }
+
+  ChildProcess process_{Pipe({"-"}), std::nullopt, CloseOthers};
+};
+
 // --- What comes out is what went in ------------------------------------------
 
-TEST(ProgramTest, DefaultMessageIsTheDocuments) {
+TEST(ProgramTest, DefaultMessageIsHelloWorld) {
   ChildProcess process(Pipe());
   EXPECT_EQ(process.Wait(), Exited(0));
   EXPECT_EQ(process.Out(), "Hello World!\n");
@@ -129,8 +205,27 @@ TEST_F(TransferTest, GoesOnAsInputComes) {
 // Else the reader would never see the end, nor the writer a dead reader. And
 // with one writer, nothing is mixed.
 TEST_F(TransferTest, EachProcessHasItsOwnEndsAlone) {
-  EXPECT_EQ(PipeEnds(process_.pid()), (std::vector{O_WRONLY, O_WRONLY}));
-  EXPECT_EQ(PipeEnds(Reader()), (std::vector{O_RDONLY, O_RDONLY}));
+  EXPECT_THAT(PipeEnds(process_.pid()), ElementsAre(O_WRONLY));
+  EXPECT_THAT(PipeEnds(Reader()), ElementsAre(O_RDONLY));
+}
+
+// Or a program started meanwhile would have the write end, and hide the end.
+TEST_F(TransferTest, NothingIsInheritedByOtherPrograms) {
+  for (const pid_t pid : {process_.pid(), Reader()}) {
+    std::vector<int> flags;
+    for (const auto& [number, target] : Descriptors(pid)) {
+      flags.push_back(Flags(pid, number) & O_CLOEXEC);
+    }
+    EXPECT_THAT(flags, Each(O_CLOEXEC));
+  }
+}
+
+// Or the user's pipes together have all that they may. pipe(7)
+TEST_F(TransferTest, HasRoomForMoreThanOneBlock) {
+  const ipc::UniqueFd end = WriteEnd();
+  constexpr int kRoom = 4 * sizeof(ipc::Block);
+  EXPECT_TRUE(::fcntl(end.get(), F_GETPIPE_SZ) == kRoom ||
+              ::fcntl(end.get(), F_SETPIPE_SZ, kRoom) == -1);
 }
 
 // A million calls where it reads one byte at a time.
@@ -153,6 +248,105 @@ TEST_F(TransferTest, SignalEndsBoth) {
   EXPECT_EQ(process_.Err(), "");
 }
 
+// The reader must not take the parent's end for a death that it has to report,
+// and is gone before its parent: nobody else's zombie.
+TEST_F(TransferTest, SignalLeavesNoZombie) {
+  ASSERT_EQ(::prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
+  const pid_t reader = Reader();
+  process_.Signal(SIGTERM);
+  EXPECT_EQ(process_.Wait(), Killed(SIGTERM));
+  // Orphans are the test's own children.
+  EXPECT_EQ(::waitpid(reader, nullptr, 0), -1);
+  EXPECT_EQ(errno, ECHILD);
+  ::prctl(PR_SET_CHILD_SUBREAPER, 0);
+}
+
+// Else it would report the end that it sees as the writer's death.
+TEST(ProgramTest, SignalEndsTheReaderBeforeItSeesAnEnd) {
+  if (!HasStrace()) GTEST_SKIP() << "strace is missing";
+  ChildProcess process(WithFault("kill", "signal=STOP:when=1", Pipe({"-"})),
+                       std::nullopt, CloseOthers);
+  process.Send("some");
+  process.AwaitOut("some");
+  process.Signal(SIGTERM);
+  AwaitStop(process);  // It has killed the reader.
+  EXPECT_THAT(PipeEnds(process.pid()), ElementsAre(O_WRONLY));
+  process.Signal(SIGCONT);
+  EXPECT_EQ(process.Wait(), Killed(SIGTERM));
+  EXPECT_EQ(process.Err(), "");
+}
+
+// The reader has inherited this.
+TEST(ProgramTest, SignalEndsBothWhateverIsIgnored) {
+  ChildProcess process(Pipe({"-"}), std::nullopt,
+                       [] { ::signal(SIGTERM, SIG_IGN); });
+  process.Send("some");
+  process.AwaitOut("some");
+  process.Signal(SIGINT);
+  EXPECT_EQ(process.Wait(), Killed(SIGINT));
+  EXPECT_EQ(process.Err(), "");
+}
+
+// As a program may have that started it.
+TEST(ProgramTest, SignalsBlockedFromTheStartAreTaken) {
+  for (const int signal : {SIGHUP, SIGINT, SIGTERM}) {
+    ChildProcess process(Pipe({"-"}), std::nullopt, [] {
+      sigset_t all;
+      ::sigfillset(&all);
+      ::sigprocmask(SIG_BLOCK, &all, nullptr);
+    });
+    process.Send("some");
+    process.AwaitOut("some");
+    process.Signal(signal);
+    EXPECT_EQ(process.Wait(), Killed(signal));
+    EXPECT_EQ(process.Err(), "");
+  }
+}
+
+TEST(ProgramTest, InterruptedCallsAreMadeAgain) {
+  if (!HasStrace()) GTEST_SKIP() << "strace is missing";
+  const ipc_testing::TemporaryDirectory directory;
+  const std::string input = directory / "input";
+  std::ofstream(input) << "text";
+  for (const std::string call : {"read", "?poll,ppoll", "write", "wait4"}) {
+    ChildProcess process(
+        WithFault(call, "error=EINTR:when=1+2", Pipe({"-"}),
+                  call == "read" ? input : ""),
+        "", [&] { ::dup2(::open(input.c_str(), O_RDONLY), STDIN_FILENO); });
+    EXPECT_EQ(process.Wait(), Exited(0)) << call << process.Err();
+    EXPECT_EQ(process.Out(), "text");
+  }
+}
+
+// The calls of close that the parent makes, and before them that of pipe2.
+std::vector<std::string> Closes(const std::string& fault) {
+  const ipc_testing::TemporaryDirectory directory;
+  const std::string log = directory / "log";
+  Arguments command = WithFault("close", fault, Pipe({"message"}));
+  std::ranges::replace(command, "--trace=close", "--trace=close,pipe2");
+  std::ranges::replace(command, "--output=/dev/null", "--output=" + log);
+  ChildProcess process(command);
+  EXPECT_EQ(process.Wait(), Exited(0)) << process.Err();
+  std::vector<std::string> lines;
+  std::istringstream text(TextOf(log));
+  for (std::string line; std::getline(text, line);) {
+    lines.push_back(line.substr(0, line.find(' ')));
+  }
+  return lines;
+}
+
+// A descriptor's number may be another's by then.
+TEST(ProgramTest, CloseIsNotCalledAgainWhenItIsInterrupted) {
+  if (!HasStrace()) GTEST_SKIP() << "strace is missing";
+  const auto usual = Closes("error=EINTR:when=60000");
+  const auto pipe = std::ranges::find(usual, "pipe2([3,");
+  ASSERT_NE(pipe, usual.end());
+  // Its first, of the read end: without the others the child would not end.
+  const auto first = pipe - usual.begin() + 1;
+  const auto closes = Closes("error=EINTR:when=" + std::to_string(first));
+  EXPECT_EQ(closes, usual);
+}
+
 TEST(ProgramTest, SignalRightAfterTheStart) {
   for (const int signal : {SIGHUP, SIGINT, SIGTERM}) {
     ChildProcess process(Pipe({"-"}), std::nullopt);
@@ -168,14 +362,35 @@ TEST_F(TransferTest, DeathOfTheReaderIsNoticedWithoutInput) {
   ::kill(Reader(), SIGKILL);
   EXPECT_EQ(process_.Wait(), Exited(1));
   EXPECT_EQ(process_.Err(),
-            "pipe: waitpid 'child': Broken pipe; it died of a signal: "
-            "Killed\n");
+            "pipe: waitpid 'child': Broken pipe; a signal: Killed\n");
+}
+
+// SIGPIPE would kill the writer without a word.
+TEST_F(TransferTest, DeathOfTheReaderIsNoticedInAFullPipe) {
+  const pid_t reader = Reader();
+  ::kill(reader, SIGSTOP);
+  process_.Send(std::string(1'000'000, 'x'));
+  process_.CloseInput();
+  {
+    const ipc::UniqueFd end = WriteEnd();
+    const int room = ::fcntl(end.get(), F_GETPIPE_SZ);
+    Eventually([&] {
+      int bytes = 0;
+      return ::ioctl(end.get(), FIONREAD, &bytes) == 0 &&
+             bytes > room - int{sizeof(ipc::Block)};
+    });
+  }
+  ::kill(reader, SIGKILL);
+  EXPECT_EQ(process_.Wait(), Exited(1));
+  EXPECT_EQ(process_.Err(),
+            "pipe: waitpid 'child': Broken pipe; a signal: Killed\n");
 }
 
 TEST_F(TransferTest, DeathOfTheReaderIsNoticedAtTheEnd) {
-  ::kill(Reader(), SIGSTOP);  // It doesn't die of the end.
+  const pid_t reader = Reader();
+  ::kill(reader, SIGSTOP);  // It doesn't die of the end.
   process_.CloseInput();
-  ::kill(Reader(), SIGKILL);
+  ::kill(reader, SIGKILL);
   EXPECT_EQ(process_.Wait(), Exited(1));
 }
 
@@ -183,17 +398,17 @@ TEST_F(TransferTest, DeathOfTheWriterIsNoEnd) {
   process_.Signal(SIGKILL);
   EXPECT_EQ(process_.Wait(), Killed(SIGKILL));
   EXPECT_EQ(process_.Err(),
-            "pipe: read 'pipe': Broken pipe; its writer died: bytes may "
-            "lack\n");
+            "pipe: read 'pipe': Broken pipe; the writer died: bytes may be "
+            "missing\n");
 }
 
 // --- Input and output that fail ----------------------------------------------
 
 // The user's other pipes may have all the room that there is.
 TEST(ProgramTest, APipeWithoutMoreRoomWillDo) {
+  if (!HasStrace()) GTEST_SKIP() << "strace is missing";
   const std::string bytes = RandomBytes(1000000);
-  ChildProcess process(
-      ipc_testing::WithFault("fcntl", "error=EPERM", Pipe({"-"})), bytes);
+  ChildProcess process(WithFault("fcntl", "error=EPERM", Pipe({"-"})), bytes);
   EXPECT_EQ(process.Wait(), Exited(0)) << process.Err();
   EXPECT_TRUE(process.Out() == bytes);
 }
@@ -208,6 +423,75 @@ TEST(ProgramTest, OutputThatFailsIsAFailure) {
                 std::string("pipe: write 'standard output': ") + reason + "\n");
     }
   }
+}
+
+// SIGXFSZ would kill the child.
+TEST(ProgramTest, OutputThatMayNotGrowIsAFailure) {
+  const ipc_testing::TemporaryDirectory directory;
+  const std::string output = directory / "output";
+  ChildProcess process(Pipe({"-"}), RandomBytes(1000000), [&] {
+    const rlimit limit{4096, 4096};
+    ::setrlimit(RLIMIT_FSIZE, &limit);
+    ::dup2(::open(output.c_str(), O_CREAT | O_WRONLY, 0600), STDOUT_FILENO);
+  });
+  EXPECT_EQ(process.Wait(), Exited(1));
+  EXPECT_EQ(process.Err(), "pipe: write 'standard output': File too large\n");
+  EXPECT_EQ(fs::file_size(output), 4096U);
+}
+
+// Or the child's end would not wait for its parent to ask.
+TEST(ProgramTest, SigchldMayBeIgnored) {
+  const auto ignore = [] { ::signal(SIGCHLD, SIG_IGN); };
+  ChildProcess process(Pipe(), "", ignore);
+  EXPECT_EQ(process.Wait(), Exited(0));
+  EXPECT_EQ(process.Out(), "Hello World!\n");
+  EXPECT_EQ(process.Err(), "");
+  ChildProcess failing(Pipe(), "", [&] {
+    ignore();
+    ::close(STDOUT_FILENO);
+  });
+  EXPECT_EQ(failing.Wait(), Exited(1));
+  EXPECT_EQ(failing.Err(),
+            "pipe: write 'standard output': Bad file descriptor\n");
+}
+
+// Whoever shares it may have made it so.
+TEST(ProgramTest, StandardInputAndOutputNeedNotBlock) {
+  const std::string bytes = RandomBytes(1000000);
+  ChildProcess process(Pipe({"-"}), std::nullopt, [] {
+    for (const int fd : {STDIN_FILENO, STDOUT_FILENO}) {
+      ::fcntl(fd, F_SETFL, O_NONBLOCK);
+    }
+  });
+  process.Send(bytes);
+  process.AwaitOut(bytes.substr(bytes.size() - 100));
+  process.Send("more");
+  process.CloseInput();
+  EXPECT_EQ(process.Wait(), Exited(0)) << process.Err();
+  EXPECT_TRUE(process.Out() == bytes + "more");
+}
+
+// Whoever shares the input takes what the parent has been told of.
+TEST(ProgramTest, InputThatAnotherTakesIsWaitedForAgain) {
+  if (!HasStrace()) GTEST_SKIP() << "strace is missing";
+  std::array<int, 2> ends{};
+  ASSERT_EQ(::pipe2(ends.data(), O_CLOEXEC | O_NONBLOCK), 0);
+  const ipc::UniqueFd input(ends[0]);
+  ipc::UniqueFd feed(ends[1]);
+  ipc::WriteAll(feed.get(), "taken", "feed");
+  ChildProcess process(
+      WithFault("?poll,ppoll", "signal=STOP:when=1..2", Pipe({"-"})), "",
+      [&] { ::dup2(ends[0], STDIN_FILENO); });
+  AwaitStop(process);
+  ipc::Block block;
+  EXPECT_EQ(ipc::ReadSome(input.get(), block, "input"), "taken");
+  process.Signal(SIGCONT);
+  AwaitStop(process);  // It has found nothing, and waits again.
+  process.Signal(SIGCONT);
+  ipc::WriteAll(feed.get(), "left", "feed");
+  feed = ipc::UniqueFd();
+  EXPECT_EQ(process.Wait(), Exited(0)) << process.Err();
+  EXPECT_EQ(process.Out(), "left");
 }
 
 TEST(ProgramTest, InputThatFailsIsAFailure) {
@@ -225,15 +509,15 @@ TEST(ProgramTest, InputThatFailsIsAFailure) {
 }
 
 TEST(ProgramTest, CallThatFailsIsAFailure) {
-  for (const auto& [call, object] :
-       {std::pair("pipe2", "pipe"), std::pair("fork", "child")}) {
-    const std::string name = call;
+  if (!HasStrace()) GTEST_SKIP() << "strace is missing";
+  for (const auto& [traced, error] : {std::pair("pipe2", "pipe2 'pipe'"),
+                                      {"eventfd2", "eventfd 'eventfd'"},
+                                      {"?fork,clone", "fork 'child'"}}) {
     // Once: UBSan tries memory with pipes.
-    ChildProcess process(ipc_testing::WithFault(
-        name == "fork" ? "?fork,clone" : name, "error=EMFILE:when=1", Pipe()));
+    ChildProcess process(WithFault(traced, "error=EMFILE:when=1", Pipe()));
     EXPECT_EQ(process.Wait(), Exited(1));
     EXPECT_EQ(process.Err(),
-              "pipe: " + name + " '" + object + "': Too many open files\n");
+              std::string("pipe: ") + error + ": Too many open files\n");
   }
 }
 
