@@ -1,14 +1,19 @@
-// What fifo.h costs, beside bare read and write on a FIFO.
-#include "fifo.h"
+// What the calls of reader.cc and writer.cc cost as they make them, beside bare
+// read and write on a FIFO.
+#include <optional>
+
+#include "name.h"
+#include "program.h"
 #include "testing/benchmark.h"
 
 namespace {
 
+using ipc::UniqueFd;
 using ipc_benchmark::Message;
 using ipc_benchmark::Setup;
 using ipc_benchmark::Side;
 
-// A FIFO each way. Both processes make what they read from first.
+// A FIFO each way.
 struct Paths {
   explicit Paths(const Setup& setup) : path("/tmp/" + setup.name) {}
   std::string In(Side side) const {
@@ -20,42 +25,73 @@ struct Paths {
   std::string path;
 };
 
-struct Header {
+UniqueFd MakeFifo(const std::string& path, int oflag) {
+  ipc::Check(::mkfifo(path.c_str(), 0600 | ipc::kOurs), "mkfifo", path);
+  UniqueFd fd(::open(path.c_str(), oflag | O_NONBLOCK | O_CLOEXEC));
+  ipc::Check(fd.get(), "open", path);
+  return fd;
+}
+
+// Both processes make what they read from first.
+struct Samples {
   using Shared = Paths;
-  Header(const Paths& paths, Side side)
-      : in(paths.In(side), os::kForever),
-        out(paths.Out(side), ipc::FifoWriter::Sends::kStream, os::kForever) {}
-  void Send(const Message& message) { out.Write(os::Bytes(message)); }
-  void Receive(Message& message) {
-    auto rest = std::as_writable_bytes(std::span(message));
-    while (!rest.empty()) {
-      const std::size_t n = in.Read(rest);
-      if (n == 0) throw os::Error(EPIPE, "read", "fifo");
-      rest = rest.subspan(n);
+  Samples(const Paths& paths, Side side)
+      : in(MakeFifo(paths.In(side), O_RDONLY)),
+        owned(::unlink, "mkfifo", paths.In(side), in.get()) {
+    ::fcntl(in.get(), F_SETPIPE_SZ, 4 * sizeof(ipc::Block));
+    const std::string name = paths.Out(side);
+    ipc::PeerWait wait{"a reader", "open", name, ipc::kForever};
+    while (!(out = UniqueFd(
+                 ::open(name.c_str(), O_WRONLY | O_NONBLOCK | O_CLOEXEC)))) {
+      wait.Pause();
     }
   }
-  ipc::FifoReader in;
-  ipc::FifoWriter out;
+  void Send(const Message& message) const {
+    ipc::WriteAll(out.get(), message, "fifo");
+  }
+  void Receive(Message& message) {
+    if (!met) {
+      ipc::PollFor("a writer", in.get(), POLLIN, ipc::kForever, "fifo");
+      ipc::Check(::fcntl(in.get(), F_SETFL, 0), "fcntl", "fifo");
+      met = true;
+    }
+    for (std::size_t done = 0; done < message.size();) {
+      ipc::ThrowIfStopped();
+      const auto n = ipc::Retry([&] {
+        return ::read(in.get(), &message[done], message.size() - done);
+      });
+      if (ipc::Check(n, "read", "fifo") == 0) {
+        throw ipc::Error(EPIPE, "read", "fifo");
+      }
+      done += static_cast<std::size_t>(n);
+    }
+  }
+  UniqueFd in;
+  ipc::OwnedName owned;
+  UniqueFd out;
+  bool met = false;  // A writer has been there.
 };
 
 struct Floor {
   struct Shared : Paths {
-    explicit Shared(const Setup& setup) : Paths(setup) {
-      for (const Side side : {Side::kParent, Side::kChild}) {
-        os::Check("mkfifo", In(side), ::mkfifo, In(side).c_str(), 0600U);
-        names.emplace_back(::unlink, In(side));
-      }
-    }
-    std::vector<os::OwnedName> names;
+    explicit Shared(const Setup& setup)
+        : Paths(setup),
+          fds{MakeFifo(In(Side::kParent), O_RDWR),
+              MakeFifo(In(Side::kChild), O_RDWR)},
+          owned{ipc::OwnedName(::unlink, "mkfifo", In(Side::kParent),
+                               fds[0].get()),
+                ipc::OwnedName(::unlink, "mkfifo", In(Side::kChild),
+                               fds[1].get())} {}
+    std::array<UniqueFd, 2> fds;
+    std::array<ipc::OwnedName, 2> owned;
   };
   Floor(const Shared& paths, Side side) {
     const auto open = [](const std::string& path, int flags) {
-      return os::UniqueFd(os::Check("open", path, ::open, path.c_str(), flags));
+      return UniqueFd(
+          ipc::Check(::open(path.c_str(), flags | O_CLOEXEC), "open", path));
     };
-    // Open waits for the other end: the same one first on both sides.
-    if (side == Side::kParent) out = open(paths.Out(side), O_WRONLY);
     in = open(paths.In(side), O_RDONLY);
-    if (side == Side::kChild) out = open(paths.Out(side), O_WRONLY);
+    out = open(paths.Out(side), O_WRONLY);
   }
   void Send(const Message& message) const {
     ipc_benchmark::BareWrite(out.get(), message);
@@ -63,13 +99,13 @@ struct Floor {
   void Receive(Message& message) const {
     ipc_benchmark::BareRead(in.get(), message);
   }
-  os::UniqueFd in;
-  os::UniqueFd out;
+  UniqueFd in;
+  UniqueFd out;
 };
 
 }  // namespace
 
 int main(int argc, char** argv) {
   return ipc_benchmark::Main(
-      argc, argv, [] { ipc_benchmark::Register<Header, Floor>("fifo"); });
+      argc, argv, [] { ipc_benchmark::Register<Samples, Floor>("fifo"); });
 }

@@ -1,135 +1,53 @@
 // The programs, end to end: the contract in this repository's README.md.
-#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <poll.h>
-#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <climits>
 #include <csignal>
-#include <filesystem>
-#include <fstream>
-#include <functional>
 #include <map>
 #include <memory>
+#include <numeric>
 #include <sstream>
 
-#include "testing/child_process.h"
+#include "fifo/test_pair.h"
+#include "name.h"
 
 namespace {
 
 namespace fs = std::filesystem;
+using ipc_testing::AwaitBytes;
 using ipc_testing::ChildProcess;
 using ipc_testing::CpuTimeOfEnded;
+using ipc_testing::Eventually;
 using ipc_testing::Exited;
+using ipc_testing::HasStrace;
+using ipc_testing::kAnotherPrograms;
 using ipc_testing::Killed;
+using ipc_testing::kInUse;
+using ipc_testing::kOpenInput;
 using ipc_testing::RandomBytes;
+using ipc_testing::TextOf;
+using ipc_testing::WithFault;
+using ipc_testing::Words;
 using testing::AnyOf;
 using testing::ElementsAre;
+using testing::EndsWith;
 using testing::IsEmpty;
 using testing::StartsWith;
 
-using Words = std::vector<std::string>;
-using Input = std::optional<std::string>;
-constexpr auto kOpenInput = std::nullopt;
-constexpr auto kNothing = [] {};
 constexpr int kCapacity = 65536;  // A pipe's, unless set otherwise.
 
-// Looks until it is so: for what nothing announces.
-void Eventually(const std::function<bool()>& condition) {
-  const auto end = std::chrono::steady_clock::now() + ChildProcess::kPatience;
-  while (!condition()) {
-    if (std::chrono::steady_clock::now() > end) {
-      throw std::runtime_error("waited in vain");
-    }
-    ::poll(nullptr, 0, 1);
-  }
-}
-
-void AwaitBytes(int fd, int count) {
-  Eventually([&] {
-    int bytes = 0;
-    return ::ioctl(fd, FIONREAD, &bytes) == 0 && bytes >= count;
-  });
-}
-
-class Fd {
- public:
-  explicit Fd(int fd) : fd_(fd) { EXPECT_NE(fd, -1); }
-  Fd(const Fd&) = delete;
-  Fd& operator=(const Fd&) = delete;
-  ~Fd() { Close(); }
-  int get() const { return fd_; }
-  void Close() {
-    if (fd_ != -1) ::close(std::exchange(fd_, -1));
-  }
-
- private:
-  int fd_;
-};
-
-class FifoProgramsTest : public testing::Test {
- protected:
-  ChildProcess Run(const char* program, const Words& arguments,
-                   const Input& input = "",
-                   const std::function<void()>& in_child = kNothing) {
-    Words argv{ipc_testing::Program(program), "--path", path_};
-    argv.insert(argv.end(), arguments.begin(), arguments.end());
-    return ChildProcess(argv, input, in_child);
-  }
-  ChildProcess Reader(const Words& arguments = {},
-                      const std::function<void()>& in_child = kNothing) {
-    return Run("READER", arguments, "", in_child);
-  }
-  ChildProcess Writer(const Words& arguments = {}, const Input& input = "",
-                      const std::function<void()>& in_child = kNothing) {
-    return Run("WRITER", arguments, input, in_child);
-  }
-  // /bin/sh, with the path as $0.
-  ChildProcess Shell(const std::string& script, const Input& input = "") {
-    return ChildProcess({"/bin/sh", "-c", script, path_}, input);
-  }
-
-  // What the reader prints of what the writer sends.
-  std::string Transfer(const Words& arguments, const Input& input = "") {
-    ChildProcess reader = Reader();
-    ChildProcess writer = Writer(arguments, input);
-    EXPECT_EQ(writer.Wait(), Exited(0)) << writer.Err();
-    EXPECT_EQ(reader.Wait(), Exited(0)) << reader.Err();
-    return reader.Out();
-  }
-  void ExpectPairWorks() {
-    EXPECT_EQ(Transfer({}), "Hello World\n");
-    EXPECT_THAT(directory_.Names(), IsEmpty());
-  }
-  // Makes the FIFO for strangers, and reads it when told to.
-  int OpenToRead() {
-    EXPECT_EQ(::mkfifo(path_.c_str(), 0644), 0);
-    return ::open(path_.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-  }
-  int OpenToWrite() { return ::open(path_.c_str(), O_WRONLY | O_CLOEXEC); }
-
-  std::string Waiting(const std::string& program, const std::string& peer) {
-    return program + ": waiting for a " + peer + " on '" + path_ + "'\n";
-  }
-  std::string Error(const std::string& program, const std::string& call,
-                    const std::string& reason) {
-    return program + ": " + call + " '" + path_ + "': " + reason + "\n";
-  }
-
-  ipc_testing::TemporaryDirectory directory_;
-  std::string path_ = directory_ / "fifo";
-};
+using FifoProgramsTest = ipc_testing::FifoTest;
 
 // --- Exact -------------------------------------------------------------------
 
-TEST_F(FifoProgramsTest, SendsTheDocumentsTextUnlessTold) {
+TEST_F(FifoProgramsTest, SendsHelloWorldUnlessTold) {
   EXPECT_EQ(Transfer({}), "Hello World\n");
 }
 
@@ -143,10 +61,11 @@ TEST_F(FifoProgramsTest, SendsStandardInputUnchanged) {
 
 // The user's other pipes may have all the room that there is.
 TEST_F(FifoProgramsTest, APipeWithoutMoreRoomWillDo) {
+  if (!HasStrace()) GTEST_SKIP() << "strace is missing";
   const std::string bytes = RandomBytes(1'000'000);
-  ChildProcess reader(ipc_testing::WithFault(
+  ChildProcess reader(WithFault(
       "fcntl", "error=EPERM:when=4",  // Once 0, 1 and 2 have been looked at.
-      {ipc_testing::Program("READER"), "--path", path_}));
+      Command("READER")));
   ChildProcess writer = Writer({"-"}, bytes);
   EXPECT_EQ(writer.Wait(), Exited(0)) << writer.Err();
   EXPECT_EQ(reader.Wait(), Exited(0)) << reader.Err();
@@ -165,13 +84,13 @@ TEST_F(FifoProgramsTest, SendsAMessageAndANewline) {
 TEST_F(FifoProgramsTest, WritersThatFollowEachOtherAreReadInOrder) {
   ChildProcess reader = Reader();
   reader.AwaitErr("waiting for a writer");
-  Fd open(OpenToWrite());  // Or the reader ends after the first.
+  ipc::UniqueFd open = OpenTo(O_WRONLY);  // Or it ends after the first.
   std::string expected;
   for (const std::string message : {"one", "two", "three"}) {
     EXPECT_EQ(Writer({message}).Wait(), Exited(0));
     expected += message + "\n";
   }
-  open.Close();
+  open = ipc::UniqueFd();
   EXPECT_EQ(reader.Wait(), Exited(0));
   EXPECT_EQ(reader.Out(), expected);
 }
@@ -179,7 +98,7 @@ TEST_F(FifoProgramsTest, WritersThatFollowEachOtherAreReadInOrder) {
 TEST_F(FifoProgramsTest, RecordsOfManyWritersAreNeverTorn) {
   ChildProcess reader = Reader();
   reader.AwaitErr("waiting for a writer");
-  Fd open(OpenToWrite());
+  ipc::UniqueFd open = OpenTo(O_WRONLY);
   reader.Stop();
   // Holds one record: all other writers have to wait.
   ASSERT_EQ(::fcntl(open.get(), F_SETPIPE_SZ, PIPE_BUF), PIPE_BUF);
@@ -187,13 +106,12 @@ TEST_F(FifoProgramsTest, RecordsOfManyWritersAreNeverTorn) {
   std::vector<std::unique_ptr<ChildProcess>> writers;
   for (int i = 0; i < 16; ++i) {
     records.emplace_back(PIPE_BUF - 1, static_cast<char>('a' + i));
-    const Words argv{ipc_testing::Program("WRITER"), "--path", path_,
-                     records.back()};
-    writers.push_back(std::make_unique<ChildProcess>(argv));
+    writers.push_back(
+        std::make_unique<ChildProcess>(Command("WRITER", {records.back()})));
   }
   reader.Signal(SIGCONT);
   for (const auto& writer : writers) EXPECT_EQ(writer->Wait(), Exited(0));
-  open.Close();
+  open = ipc::UniqueFd();
   EXPECT_EQ(reader.Wait(), Exited(0));
   Words lines;
   std::istringstream out(reader.Out());
@@ -231,15 +149,6 @@ TEST_F(FifoProgramsTest, EchoMayWrite) {
   EXPECT_EQ(reader.Out(), "Hello\n");
 }
 
-TEST_F(FifoProgramsTest, EchoMayWaitInAFifoOfItsOwn) {
-  ASSERT_EQ(::mkfifo(path_.c_str(), 0644), 0);
-  ChildProcess echo = Shell("echo Hello > \"$0\"");
-  ChildProcess reader = Reader();
-  EXPECT_EQ(echo.Wait(), Exited(0));
-  EXPECT_EQ(reader.Wait(), Exited(0));
-  EXPECT_EQ(reader.Out(), "Hello\n");
-}
-
 TEST_F(FifoProgramsTest, CatMayWrite) {
   const std::string bytes = RandomBytes(1'000'000);
   ChildProcess reader = Reader();
@@ -251,12 +160,88 @@ TEST_F(FifoProgramsTest, CatMayWrite) {
 
 TEST_F(FifoProgramsTest, CatMayRead) {
   const std::string bytes = RandomBytes(1'000'000);
-  ASSERT_EQ(::mkfifo(path_.c_str(), 0644), 0);
+  MakeFifo();
   ChildProcess cat = Shell("cat \"$0\"");
   EXPECT_EQ(Writer({"-"}, bytes).Wait(), Exited(0));
   EXPECT_EQ(cat.Wait(), Exited(0));
   EXPECT_TRUE(cat.Out() == bytes);
   EXPECT_TRUE(fs::is_fifo(path_));  // Not the writer's to remove.
+}
+
+// --- A reader that stays, and loops that write -------------------------------
+
+// What `seq` prints.
+std::string NumbersUpTo(int last) {
+  std::string text;
+  for (int i = 1; i <= last; ++i) text += std::to_string(i) + "\n";
+  return text;
+}
+
+TEST_F(FifoProgramsTest, KeptTheFifoTakesAllLinesOfALoop) {
+  ChildProcess reader = Reader({"--keep"});
+  reader.AwaitErr("waiting for a writer");
+  ChildProcess loop = Shell(
+      "i=0; while [ $i -lt 1000 ]; do i=$((i + 1)); echo $i >\"$0\"; done");
+  EXPECT_EQ(loop.Wait(), Exited(0)) << loop.Err();
+  reader.AwaitOut("\n1000\n");
+  EXPECT_TRUE(fs::is_fifo(path_));  // And did not become a file.
+  reader.Signal(SIGTERM);
+  EXPECT_EQ(reader.Wait(), Killed(SIGTERM));
+  EXPECT_EQ(reader.Out(), NumbersUpTo(1000));
+  EXPECT_THAT(directory_.Names(), IsEmpty());
+}
+
+TEST_F(FifoProgramsTest, ALoopThatHoldsTheFifoLosesNothing) {
+  ChildProcess reader = Reader();
+  reader.AwaitErr("waiting for a writer");
+  ChildProcess loop = Shell(
+      "exec 8>\"$0\"; i=0;"
+      "while [ $i -lt 1000 ]; do i=$((i + 1)); echo $i >\"$0\"; done");
+  EXPECT_EQ(loop.Wait(), Exited(0)) << loop.Err();
+  EXPECT_EQ(reader.Wait(), Exited(0));
+  EXPECT_EQ(reader.Out(), NumbersUpTo(1000));
+  EXPECT_THAT(directory_.Names(), IsEmpty());
+}
+
+TEST_F(FifoProgramsTest, KeptTheFifoIsPrintedAsLinesCome) {
+  ChildProcess reader = Reader({"--keep"});
+  reader.AwaitErr("waiting for a writer");
+  EXPECT_EQ(Shell("echo one >\"$0\"").Wait(), Exited(0));
+  reader.AwaitOut("one\n");
+  EXPECT_EQ(Writer({"two"}).Wait(), Exited(0));
+  reader.AwaitOut("one\ntwo\n");
+  EXPECT_EQ(Writer({"-"}, "three").Wait(), Exited(0));
+  reader.AwaitOut("one\ntwo\nthree");
+  EXPECT_FALSE(reader.HasEnded());
+}
+
+TEST_F(FifoProgramsTest, KeptTheFifoOfAKilledReaderIsTakenOver) {
+  for (const Words& next : {Words{"--keep"}, Words{}}) {
+    ChildProcess reader = Reader({"--keep"});
+    EXPECT_EQ(Writer({"one"}).Wait(), Exited(0));
+    reader.AwaitOut("one\n");
+    reader.Signal(SIGKILL);
+    reader.Wait();
+    ChildProcess another = Reader(next);
+    EXPECT_EQ(Writer({"two"}).Wait(), Exited(0));
+    another.AwaitOut("two\n");
+    if (!next.empty()) another.Signal(SIGTERM);
+    EXPECT_EQ(another.Wait(), next.empty() ? Exited(0) : Killed(SIGTERM));
+    EXPECT_EQ(another.Out(), "two\n");
+    EXPECT_THAT(directory_.Names(), IsEmpty());
+  }
+}
+
+TEST_F(FifoProgramsTest, KeptTheFifoHasOneReader) {
+  ChildProcess reader = Reader({"--keep"});
+  reader.AwaitErr("waiting for a writer");
+  for (const Words& arguments : {Words{"--keep"}, Words{}}) {
+    ChildProcess second = Reader(arguments);
+    EXPECT_EQ(second.Wait(), Exited(1));
+    EXPECT_EQ(second.Err(), Error("reader", "mkfifo", kInUse));
+  }
+  EXPECT_EQ(Writer().Wait(), Exited(0));
+  reader.AwaitOut("Hello World\n");
 }
 
 // --- Timeouts ----------------------------------------------------------------
@@ -272,16 +257,30 @@ TEST_F(FifoProgramsTest, ReaderWaitsNoLongerThanTold) {
 }
 
 TEST_F(FifoProgramsTest, WriterWaitsNoLongerThanToldForAReader) {
-  ChildProcess writer = Writer({"--timeout", "0.05"});
+  const std::string error =
+      Error("writer", "open", "Connection timed out; waited for a reader");
+  ChildProcess writer = Writer({"--timeout", "0.3"});
   EXPECT_EQ(writer.Wait(), Exited(1));
-  EXPECT_EQ(
-      writer.Err(),
-      Waiting("writer", "reader") +
-          Error("writer", "open", "Connection timed out; waited for a reader"));
+  EXPECT_EQ(writer.Err(), Waiting("writer", "reader") + error);
+  // Of a wait that is over so soon nothing is said.
+  ChildProcess hasty = Writer({"--timeout", "0"});
+  EXPECT_EQ(hasty.Wait(), Exited(1));
+  EXPECT_EQ(hasty.Err(), error);
+}
+
+TEST_F(FifoProgramsTest, KeepingReaderWaitsNoLongerThanToldForTheNextWriter) {
+  ChildProcess reader = Reader({"--keep", "--timeout", "0.3"});
+  EXPECT_EQ(Writer().Wait(), Exited(0));
+  EXPECT_EQ(reader.Wait(), Exited(1));
+  EXPECT_EQ(reader.Out(), "Hello World\n");
+  EXPECT_THAT(reader.Err(),
+              EndsWith(Error("reader", "poll",
+                             "Connection timed out; waited for bytes")));
+  EXPECT_THAT(directory_.Names(), IsEmpty());
 }
 
 TEST_F(FifoProgramsTest, WriterWaitsNoLongerThanToldForRoom) {
-  const Fd reader(OpenToRead());
+  const ipc::UniqueFd reader = MakeToRead();
   const auto before = CpuTimeOfEnded();
   ChildProcess writer =
       Writer({"--timeout", "0.5", "-"}, RandomBytes(1'000'000));
@@ -300,31 +299,29 @@ TEST_F(FifoProgramsTest, WriterNoticesThatItsReaderDiedWhileItsInputIsSilent) {
   reader.AwaitOut("some");
   reader.Signal(SIGKILL);
   EXPECT_EQ(writer.Wait(), Exited(1));
-  EXPECT_THAT(writer.Err(),
-              testing::EndsWith(
-                  Error("writer", "poll", "Broken pipe; its reader has gone")));
+  EXPECT_THAT(writer.Err(), EndsWith(Error("writer", "poll", "Broken pipe")));
   ExpectPairWorks();
 }
 
 TEST_F(FifoProgramsTest, WriterNoticesThatItsReaderDiedWhileThePipeIsFull) {
-  Fd reader(OpenToRead());
+  MakeFifo(0644 | ipc::kOurs);
+  ipc::UniqueFd reader = OpenTo(O_RDONLY);
   ChildProcess writer = Writer({"-"}, RandomBytes(1'000'000));
   AwaitBytes(reader.get(), kCapacity);
-  reader.Close();  // As the kernel does for one that was killed.
+  reader = ipc::UniqueFd();  // As the kernel does for one that was killed.
   EXPECT_EQ(writer.Wait(), Exited(1));
   EXPECT_THAT(writer.Err(), AnyOf(Error("writer", "write", "Broken pipe"),
-                                  Error("writer", "poll",
-                                        "Broken pipe; its reader has gone")));
+                                  Error("writer", "poll", "Broken pipe")));
   ExpectPairWorks();
 }
 
 TEST_F(FifoProgramsTest, WriterNoticesThatItsReaderDiedWhileItPrints) {
   std::array<int, 2> ends{};
   ASSERT_EQ(::pipe2(ends.data(), O_CLOEXEC), 0);
-  const Fd out(ends[0]);
-  Fd in(ends[1]);
+  const ipc::UniqueFd out(ends[0]);
+  ipc::UniqueFd in(ends[1]);
   ChildProcess reader = Reader({}, [&] { ::dup2(ends[1], STDOUT_FILENO); });
-  in.Close();
+  in = ipc::UniqueFd();
   ChildProcess writer = Writer({"-"}, RandomBytes(1'000'000));
   AwaitBytes(out.get(), kCapacity);
   reader.Signal(SIGKILL);
@@ -391,6 +388,31 @@ TEST_P(FifoSignalTest, ReaderThatWaits) {
   EXPECT_THAT(directory_.Names(), IsEmpty());
 }
 
+TEST_P(FifoSignalTest, ReaderThatKeepsTheFifo) {
+  ChildProcess reader = Reader({"--keep"});
+  EXPECT_EQ(Writer().Wait(), Exited(0));
+  reader.AwaitOut("Hello World\n");
+  ExpectDiesOfIt(reader);
+  EXPECT_EQ(reader.Out(), "Hello World\n");
+  EXPECT_THAT(directory_.Names(), IsEmpty());
+}
+
+// As a program may have that started them.
+TEST_P(FifoSignalTest, BlockedFromTheStart) {
+  const auto block = [] {
+    sigset_t all;
+    ::sigfillset(&all);
+    ::sigprocmask(SIG_BLOCK, &all, nullptr);
+  };
+  ChildProcess reader = Reader({}, block);
+  reader.AwaitErr("waiting for a writer");
+  ExpectDiesOfIt(reader);
+  EXPECT_THAT(directory_.Names(), IsEmpty());
+  ChildProcess writer = Writer({}, "", block);
+  writer.AwaitErr("waiting for a reader");
+  ExpectDiesOfIt(writer);
+}
+
 TEST_P(FifoSignalTest, WriterThatWaits) {
   ChildProcess writer = Writer();
   writer.AwaitErr("waiting for a reader");
@@ -419,7 +441,7 @@ TEST_P(FifoSignalTest, WriterWhoseInputIsSilent) {
 }
 
 TEST_P(FifoSignalTest, WriterInAFullPipe) {
-  const Fd reader(OpenToRead());
+  const ipc::UniqueFd reader = MakeToRead();
   ChildProcess writer = Writer({"-"}, RandomBytes(1'000'000));
   AwaitBytes(reader.get(), kCapacity);
   ExpectDiesOfIt(writer);
@@ -428,8 +450,8 @@ TEST_P(FifoSignalTest, WriterInAFullPipe) {
 TEST_P(FifoSignalTest, ReaderWhoseOutputIsFull) {
   std::array<int, 2> ends{};
   ASSERT_EQ(::pipe2(ends.data(), O_CLOEXEC), 0);
-  const Fd out(ends[0]);
-  const Fd in(ends[1]);
+  const ipc::UniqueFd out(ends[0]);
+  const ipc::UniqueFd in(ends[1]);
   ChildProcess reader = Reader({}, [&] { ::dup2(ends[1], STDOUT_FILENO); });
   ChildProcess writer = Writer({"-"}, RandomBytes(1'000'000));
   AwaitBytes(out.get(), kCapacity);
@@ -450,10 +472,10 @@ TEST_P(FifoSignalTest, RightAfterTheStart) {
 
 // It comes during the call: nothing waits in the call that is interrupted.
 TEST_F(FifoProgramsTest, NoNameIsLeftWhicheverCallASignalMeets) {
-  const Words reader{ipc_testing::Program("READER"), "--path", path_};
+  if (!HasStrace()) GTEST_SKIP() << "strace is missing";
   for (const std::string call : {"mknodat", "flock", "write", "?poll,ppoll"}) {
     ChildProcess child(
-        ipc_testing::WithFault(call, "signal=SIGTERM:when=1", reader));
+        WithFault(call, "signal=SIGTERM:when=1", Command("READER")));
     EXPECT_EQ(child.Wait(), Killed(SIGTERM)) << call;
     EXPECT_THAT(directory_.Names(), IsEmpty()) << call;
   }
@@ -466,9 +488,7 @@ TEST_F(FifoProgramsTest, ASecondReaderIsRefused) {
   reader.AwaitErr("waiting for a writer");
   ChildProcess second = Reader();
   EXPECT_EQ(second.Wait(), Exited(1));
-  EXPECT_EQ(second.Err(),
-            Error("reader", "mkfifo",
-                  "Device or resource busy; choose another name"));
+  EXPECT_EQ(second.Err(), Error("reader", "mkfifo", kInUse));
   EXPECT_EQ(Writer().Wait(), Exited(0));
   EXPECT_EQ(reader.Wait(), Exited(0));
   EXPECT_EQ(reader.Out(), "Hello World\n");
@@ -493,9 +513,25 @@ TEST_F(FifoProgramsTest, ASecondWriterIsRefusedWhileAStreamIsOnItsWay) {
   EXPECT_EQ(reader.Out(), "some more");
 }
 
+// As two have that are in different containers.
+TEST_F(FifoProgramsTest, WritersOfRecordsMayHaveTheSameNumber) {
+  ChildProcess reader = Reader();
+  reader.AwaitErr("waiting for a writer");
+  // What another writer of this number would have locked. The descriptor stays
+  // open beyond exec, and is not the one that the program itself opens.
+  ChildProcess writer = Writer({}, "", [this] {
+    const int fd = ::open(path_.c_str(), O_WRONLY);
+    struct flock lock = {F_WRLCK, SEEK_SET, ::getpid(), 1, 0};
+    if (::fcntl(fd, F_OFD_SETLK, &lock) == -1) ::_exit(126);
+  });
+  EXPECT_EQ(writer.Wait(), Exited(0)) << writer.Err();
+  EXPECT_EQ(reader.Wait(), Exited(0));
+  EXPECT_EQ(reader.Out(), "Hello World\n");
+}
+
 // It could be torn: so it is a stream, too.
 TEST_F(FifoProgramsTest, AMessageAbovePipeBufHasTheFifoForItself) {
-  const Fd reader(OpenToRead());
+  const ipc::UniqueFd reader = MakeToRead();
   ChildProcess writer = Writer({std::string(100'000, 'x')});
   AwaitBytes(reader.get(), kCapacity);
   EXPECT_EQ(Writer({"Hello"}).Wait(), Exited(1));
@@ -516,25 +552,23 @@ TEST_F(FifoProgramsTest, SomethingElseUnderTheNameIsLeftAsItWas) {
        [&] {
          sockaddr_un address{AF_UNIX, {}};
          path_.copy(address.sun_path, sizeof(address.sun_path) - 1);
-         const Fd socket(::socket(AF_UNIX, SOCK_STREAM, 0));
+         const ipc::UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM, 0));
          ASSERT_EQ(::bind(socket.get(), reinterpret_cast<sockaddr*>(&address),
                           sizeof(address)),
                    0);
        }},
   };
-  const std::string reason =
-      "File exists; it is something else, left as it was: remove it or choose "
-      "another name";
   for (const auto& [name, make] : others) {
     make();
     struct stat before {};
     ::lstat(path_.c_str(), &before);
     ChildProcess reader = Reader();
     EXPECT_EQ(reader.Wait(), Exited(1)) << name;
-    EXPECT_EQ(reader.Err(), Error("reader", "mkfifo", reason)) << name;
+    EXPECT_EQ(reader.Err(), Error("reader", "mkfifo", kAnotherPrograms))
+        << name;
     ChildProcess writer = Writer();
     EXPECT_EQ(writer.Wait(), Exited(1)) << name;
-    EXPECT_EQ(writer.Err(), Error("writer", "open", reason)) << name;
+    EXPECT_EQ(writer.Err(), Error("writer", "open", kAnotherPrograms)) << name;
     struct stat after {};
     EXPECT_EQ(::lstat(path_.c_str(), &after), 0) << name;
     EXPECT_EQ(before.st_ino, after.st_ino) << name;
@@ -544,19 +578,147 @@ TEST_F(FifoProgramsTest, SomethingElseUnderTheNameIsLeftAsItWas) {
   }
 }
 
-TEST_F(FifoProgramsTest, AFifoThatOthersMayWriteIsNotTakenOver) {
-  for (const mode_t mode : {0666U, 0664U}) {
-    ASSERT_EQ(::mkfifo(path_.c_str(), 0600), 0);
+// It has no reader and no writer, and could be taken for a left-over.
+TEST_F(FifoProgramsTest, AFifoWithoutOurMarkIsLeftAsItWas) {
+  for (const mode_t mode : {0644U, 0600U, 0666U}) {
+    MakeFifo();
     ASSERT_EQ(::chmod(path_.c_str(), mode), 0);
-    ChildProcess reader = Reader();
-    EXPECT_EQ(reader.Wait(), Exited(1));
-    EXPECT_THAT(reader.Err(),
-                StartsWith("reader: mkfifo '" + path_ + "': File exists; "));
+    for (const Words& arguments : {Words{}, Words{"--keep"}}) {
+      ChildProcess reader = Reader(arguments);
+      EXPECT_EQ(reader.Wait(), Exited(1));
+      EXPECT_EQ(reader.Err(), Error("reader", "mkfifo", kAnotherPrograms));
+    }
     struct stat status {};
     ASSERT_EQ(::lstat(path_.c_str(), &status), 0);
     EXPECT_EQ(status.st_mode & 07777U, mode);
     fs::remove(path_);
   }
+}
+
+// A process that waits, or is about to, in the call that opens the FIFO.
+void AwaitSleepOf(const ChildProcess& process, const std::string& program) {
+  Eventually([&] {
+    const auto stat =
+        TextOf("/proc/" + std::to_string(process.pid()) + "/stat");
+    return stat.find("(" + program + ") S ") != std::string::npos;
+  });
+}
+
+TEST_F(FifoProgramsTest, AStrangersFifoStaysItsReaders) {
+  MakeFifo();
+  ChildProcess cat({"/bin/cat", path_});
+  AwaitSleepOf(cat, "cat");
+  ChildProcess reader = Reader();
+  EXPECT_EQ(reader.Wait(), Exited(1));
+  EXPECT_EQ(reader.Err(), Error("reader", "mkfifo", kAnotherPrograms));
+  EXPECT_EQ(Writer().Wait(), Exited(0));
+  EXPECT_EQ(cat.Wait(), Exited(0));
+  EXPECT_EQ(cat.Out(), "Hello World\n");
+  EXPECT_TRUE(fs::is_fifo(path_));
+}
+
+TEST_F(FifoProgramsTest, AStrangersFifoStaysItsWriters) {
+  MakeFifo();
+  ChildProcess tee({"/usr/bin/tee", path_}, "Hello\n");
+  AwaitSleepOf(tee, "tee");
+  EXPECT_EQ(Reader().Wait(), Exited(1));
+  EXPECT_FALSE(tee.HasEnded());  // It waits for a reader: we were none.
+  ChildProcess cat({"/bin/cat", path_});
+  EXPECT_EQ(cat.Wait(), Exited(0));
+  EXPECT_EQ(cat.Out(), "Hello\n");
+  EXPECT_EQ(tee.Wait(), Exited(0));
+}
+
+// The reader is unreachable then, but may still be stopped.
+TEST_F(FifoProgramsTest, AReaderWhoseNameWasTakenRemovesNobodyElses) {
+  for (const bool by_signal : {true, false}) {
+    ChildProcess first = Reader();
+    first.AwaitErr("waiting for a writer");
+    ipc::UniqueFd writer = OpenTo(O_WRONLY);
+    fs::remove(path_);
+    ChildProcess second = Reader();
+    second.AwaitErr("waiting for a writer");
+    if (by_signal) first.Signal(SIGTERM);
+    writer = ipc::UniqueFd();
+    EXPECT_EQ(first.Wait(), by_signal ? Killed(SIGTERM) : Exited(0));
+    ChildProcess sender = Writer({"--timeout", "20"});
+    EXPECT_EQ(sender.Wait(), Exited(0)) << sender.Err();
+    EXPECT_EQ(second.Wait(), Exited(0));
+    EXPECT_EQ(second.Out(), "Hello World\n");
+    EXPECT_THAT(directory_.Names(), IsEmpty());
+  }
+}
+
+TEST_F(FifoProgramsTest, AReaderWhoseNameWasTakenRemovesNoFile) {
+  ChildProcess reader = Reader();
+  reader.AwaitErr("waiting for a writer");
+  fs::remove(path_);
+  std::ofstream(path_) << "text";
+  reader.Signal(SIGTERM);
+  EXPECT_EQ(reader.Wait(), Killed(SIGTERM));
+  EXPECT_EQ(TextOf(path_), "text");
+}
+
+// Only for one that is not there yet it waits.
+TEST_F(FifoProgramsTest, APathWhereNoFifoCanComeIsAnErrorAtOnce) {
+  std::ofstream(directory_ / "file") << "text";
+  fs::create_symlink("loop", directory_ / "loop");
+  fs::create_symlink(directory_ / "nothing", directory_ / "link");
+  fs::create_directory(directory_ / "closed");
+  ::chmod((directory_ / "closed").c_str(), 0);
+  const std::pair<std::string, const char*> paths[] = {
+      {"", "No such file or directory"},
+      {directory_ / "missing/fifo", "No such file or directory"},
+      {directory_ / "link/", "No such file or directory"},
+      {directory_ / "file/fifo", "Not a directory"},
+      {directory_ / "loop/fifo", "Too many levels of symbolic links"},
+      {directory_ / "closed/fifo", "Permission denied"},
+      {directory_ / std::string(300, 'x'), "File name too long"},
+  };
+  // Root may search all directories, unless it gives this up.
+  const auto in_child = [] {
+    for (const unsigned long right : {1UL, 2UL}) {  // CAP_DAC_...
+      ::prctl(PR_CAPBSET_DROP, right, 0, 0, 0);
+    }
+  };
+  for (const auto& [path, reason] : paths) {
+    path_ = path;
+    for (const std::string program : {"reader", "writer"}) {
+      ChildProcess child =
+          program == "reader" ? Reader({}, in_child) : Writer({}, "", in_child);
+      EXPECT_EQ(child.Wait(), Exited(1));
+      EXPECT_THAT(child.Err(), AnyOf(Error(program, "open", reason),
+                                     Error(program, "mkfifo", reason)));
+    }
+  }
+  ::chmod((directory_ / "closed").c_str(), 0700);
+}
+
+// The name is there, and its object is without one: a bind mount.
+TEST_F(FifoProgramsTest, ANameWhoseFifoIsRemovedDoesNotKeepOneBusy) {
+  const std::string mount =
+      "mkfifo \"$0.source\" && chmod 1644 \"$0.source\" && : >\"$0\" &&"
+      "mount --bind \"$0.source\" \"$0\" && rm \"$0.source\" || exit 77;";
+  const auto run = [&](const std::string& then, const Words& command) {
+    Words argv{"/usr/bin/unshare", "--mount", "/bin/sh", "-c",
+               mount + then,       path_};
+    argv.insert(argv.end(), command.begin(), command.end());
+    return argv;
+  };
+  ChildProcess reader(run("exec \"$@\"", Command("READER")));
+  if (reader.Wait() != Exited(1) || !reader.Err().starts_with("reader: ")) {
+    GTEST_SKIP() << "only root may mount: " << reader.Err();
+  }
+  EXPECT_EQ(reader.Err(), Error("reader", "mkfifo", kInUse));
+  const auto before = CpuTimeOfEnded();
+  ChildProcess writer(
+      run("exec \"$@\"", Command("WRITER", {"--timeout", "0.5"})));
+  EXPECT_EQ(writer.Wait(), Exited(1));
+  EXPECT_LT(CpuTimeOfEnded() - before, std::chrono::milliseconds(250));
+  EXPECT_EQ(writer.Err(), Waiting("writer", "reader") +
+                              Error("writer", "open",
+                                    "Connection timed out; waited for a "
+                                    "reader"));
 }
 
 TEST_F(FifoProgramsTest, ModeIs0644WithoutTheUmask) {
@@ -567,10 +729,58 @@ TEST_F(FifoProgramsTest, ModeIs0644WithoutTheUmask) {
     struct stat status {};
     ASSERT_EQ(::lstat(path_.c_str(), &status), 0);
     EXPECT_TRUE(S_ISFIFO(status.st_mode));
-    EXPECT_EQ(status.st_mode & 07777U, mode);
+    EXPECT_EQ(status.st_mode & 07777U, mode | ipc::kOurs);
     reader.Signal(SIGTERM);
     reader.Wait();
   }
+}
+
+// --- What others get of it ---------------------------------------------------
+
+// The numbers of the descriptors that a process has of the FIFO.
+std::vector<std::string> DescriptorsOf(const ChildProcess& process,
+                                       const std::string& path) {
+  std::vector<std::string> numbers;
+  const auto directory = "/proc/" + std::to_string(process.pid()) + "/fd";
+  for (const auto& fd : fs::directory_iterator(directory)) {
+    std::error_code gone;
+    if (fs::read_symlink(fd.path(), gone) != path) continue;
+    numbers.push_back(fd.path().filename());
+  }
+  return numbers;
+}
+
+// Or a program started by it would hold a write end, and hide the end.
+TEST_F(FifoProgramsTest, ProgramsStartedMeanwhileDoNotInheritIt) {
+  for (const Words& arguments : {Words{}, Words{"--keep"}}) {
+    ChildProcess reader = Reader(arguments);
+    ChildProcess writer = Writer({"-"}, kOpenInput);
+    writer.Send("some");
+    reader.AwaitOut("some");
+    for (const ChildProcess* process : {&reader, &writer}) {
+      const auto numbers = DescriptorsOf(*process, path_);
+      ASSERT_EQ(numbers.size(), 1U);
+      std::istringstream info(TextOf("/proc/" + std::to_string(process->pid()) +
+                                     "/fdinfo/" + numbers[0]));
+      std::string word;
+      while (info >> word && word != "flags:") continue;
+      int flags = 0;
+      info >> std::oct >> flags;
+      EXPECT_NE(flags & O_CLOEXEC, 0);
+    }
+    reader.Signal(SIGKILL);
+    reader.Wait();
+  }
+}
+
+// Or the user's pipes together have all that they may. pipe(7)
+TEST_F(FifoProgramsTest, HasRoomForMoreThanOneBlock) {
+  ChildProcess reader = Reader();
+  reader.AwaitErr("waiting for a writer");
+  const ipc::UniqueFd writer = OpenTo(O_WRONLY);
+  constexpr int kRoom = 4 * sizeof(ipc::Block);
+  EXPECT_TRUE(::fcntl(writer.get(), F_GETPIPE_SZ) == kRoom ||
+              ::fcntl(writer.get(), F_SETPIPE_SZ, kRoom) == -1);
 }
 
 // --- Manners -----------------------------------------------------------------
@@ -588,13 +798,47 @@ TEST_F(FifoProgramsTest, OutputThatFailsIsReported) {
   }
 }
 
+// SIGXFSZ would kill it, and leave the name.
+TEST_F(FifoProgramsTest, OutputThatMayNotGrowIsReported) {
+  const std::string output = directory_ / "output";
+  ChildProcess reader = Reader({}, [&] {
+    const rlimit limit{4096, 4096};
+    ::setrlimit(RLIMIT_FSIZE, &limit);
+    ::dup2(::open(output.c_str(), O_CREAT | O_WRONLY, 0600), STDOUT_FILENO);
+  });
+  ChildProcess writer = Writer({std::string(5000, 'x')});
+  EXPECT_EQ(reader.Wait(), Exited(1));
+  EXPECT_THAT(reader.Err(),
+              EndsWith("reader: write 'standard output': File too large\n"));
+  EXPECT_EQ(fs::file_size(output), 4096U);
+  EXPECT_THAT(directory_.Names(), ElementsAre("output"));
+}
+
+// Whoever shares it may have made it so.
+TEST_F(FifoProgramsTest, StandardInputAndOutputNeedNotBlock) {
+  const auto not_block = [] {
+    for (const int fd : {STDIN_FILENO, STDOUT_FILENO}) {
+      ::fcntl(fd, F_SETFL, O_NONBLOCK);
+    }
+  };
+  const std::string bytes = RandomBytes(1'000'000);
+  ChildProcess reader = Reader({}, not_block);
+  ChildProcess writer = Writer({"-"}, kOpenInput, not_block);
+  writer.Send(bytes);
+  reader.AwaitOut(bytes.substr(bytes.size() - 100));
+  writer.Send("more");
+  writer.CloseInput();
+  EXPECT_EQ(writer.Wait(), Exited(0)) << writer.Err();
+  EXPECT_EQ(reader.Wait(), Exited(0)) << reader.Err();
+  EXPECT_TRUE(reader.Out() == bytes + "more");
+}
+
 TEST_F(FifoProgramsTest, ClosedInputIsReported) {
   ChildProcess reader = Reader();
   ChildProcess writer = Writer({"-"}, "", [] { ::close(STDIN_FILENO); });
   EXPECT_EQ(writer.Wait(), Exited(1));
   EXPECT_THAT(writer.Err(),
-              testing::EndsWith(
-                  "writer: read 'standard input': Bad file descriptor\n"));
+              EndsWith("writer: read 'standard input': Bad file descriptor\n"));
 }
 
 TEST_F(FifoProgramsTest, WrongUsageIsRefused) {
@@ -610,10 +854,10 @@ TEST_F(FifoProgramsTest, WrongUsageIsRefused) {
       {"WRITER", {"--timeout", "nan", "message"}},
   };
   for (const auto& [program, arguments] : usages) {
-    ChildProcess child = Run(program, arguments);
+    ChildProcess child(Command(program, arguments));
     EXPECT_EQ(child.Wait(), Exited(2)) << arguments[0];
     EXPECT_EQ(child.Out(), "");
-    EXPECT_THAT(child.Err(), testing::EndsWith("; see --help\n"));
+    EXPECT_THAT(child.Err(), EndsWith("; see --help\n"));
   }
   EXPECT_THAT(directory_.Names(), IsEmpty());
 }
@@ -621,7 +865,7 @@ TEST_F(FifoProgramsTest, WrongUsageIsRefused) {
 TEST_F(FifoProgramsTest, HelpIsPrinted) {
   for (const auto& [program, name] :
        {std::pair("READER", "reader"), {"WRITER", "writer"}}) {
-    ChildProcess child = Run(program, {"--help"});
+    ChildProcess child(Command(program, {"--help"}));
     EXPECT_EQ(child.Wait(), Exited(0));
     EXPECT_THAT(child.Out(), StartsWith(std::string("Usage: ") + name + " "));
     EXPECT_EQ(child.Err(), "");

@@ -1,0 +1,139 @@
+// The pair, on a path of its own, and what tests do to it.
+#ifndef FIFO_TEST_PAIR_H_
+#define FIFO_TEST_PAIR_H_
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "posix.h"
+#include "testing/child_process.h"
+
+namespace ipc_testing {
+
+using Words = std::vector<std::string>;
+using Input = std::optional<std::string>;
+inline constexpr auto kOpenInput = std::nullopt;
+inline constexpr auto kNothing = [] {};
+
+// Looks until it is so: for what nothing announces.
+inline void Eventually(const std::function<bool()>& condition) {
+  const auto end = std::chrono::steady_clock::now() + ChildProcess::kPatience;
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() > end) {
+      throw std::runtime_error("waited in vain");
+    }
+    ::poll(nullptr, 0, 1);
+  }
+}
+
+inline void AwaitBytes(int fd, int count) {
+  Eventually([&] {
+    int bytes = 0;
+    return ::ioctl(fd, FIONREAD, &bytes) == 0 && bytes >= count;
+  });
+}
+
+// Waits until it has been stopped. It must not end.
+inline void AwaitStop(const ChildProcess& process) {
+  siginfo_t info{};
+  Eventually([&] {
+    return ::waitid(P_PID, static_cast<id_t>(process.pid()), &info,
+                    WSTOPPED | WEXITED | WNOWAIT | WNOHANG) == -1 ||
+           info.si_pid != 0;
+  });
+  ASSERT_EQ(info.si_code, CLD_STOPPED) << "it has ended";
+}
+
+inline std::string TextOf(const std::string& path) {
+  std::ifstream file(path);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+class FifoTest : public testing::Test {
+ protected:
+  Words Command(const char* program, const Words& arguments = {}) const {
+    Words argv{Program(program), "--path", path_};
+    argv.insert(argv.end(), arguments.begin(), arguments.end());
+    return argv;
+  }
+  ChildProcess Reader(const Words& arguments = {},
+                      const std::function<void()>& in_child = kNothing) const {
+    return ChildProcess(Command("READER", arguments), "", in_child);
+  }
+  ChildProcess Writer(const Words& arguments = {}, const Input& input = "",
+                      const std::function<void()>& in_child = kNothing) const {
+    return ChildProcess(Command("WRITER", arguments), input, in_child);
+  }
+  // /bin/sh, with the path as $0.
+  ChildProcess Shell(const std::string& script, const Input& input = "") const {
+    return ChildProcess({"/bin/sh", "-c", script, path_}, input);
+  }
+
+  // What the reader prints of what the writer sends.
+  std::string Transfer(const Words& arguments, const Input& input = "") const {
+    ChildProcess reader = Reader();
+    ChildProcess writer = Writer(arguments, input);
+    EXPECT_EQ(writer.Wait(), Exited(0)) << writer.Err();
+    EXPECT_EQ(reader.Wait(), Exited(0)) << reader.Err();
+    return reader.Out();
+  }
+  void ExpectPairWorks() const {
+    EXPECT_EQ(Transfer({}), "Hello World\n");
+    EXPECT_THAT(directory_.Names(), testing::IsEmpty());
+  }
+
+  // As a program does that knows nothing of ours. Opening waits for nobody.
+  void MakeFifo(mode_t mode = 0644) const {
+    ASSERT_EQ(::mkfifo(path_.c_str(), mode), 0);
+  }
+  ipc::UniqueFd OpenTo(int oflag) const {
+    ipc::UniqueFd fd(::open(path_.c_str(), oflag | O_NONBLOCK | O_CLOEXEC));
+    EXPECT_TRUE(fd);
+    return fd;
+  }
+  ipc::UniqueFd MakeToRead() const {
+    MakeFifo();
+    return OpenTo(O_RDONLY);
+  }
+
+  std::string Waiting(const std::string& program,
+                      const std::string& peer) const {
+    return program + ": waiting for a " + peer + " on '" + path_ + "'\n";
+  }
+  std::string Error(const std::string& program, const std::string& call,
+                    const std::string& reason) const {
+    return program + ": " + call + " '" + path_ + "': " + reason + "\n";
+  }
+
+  TemporaryDirectory directory_;
+  std::string path_ = directory_ / "fifo";
+};
+
+inline constexpr char kInUse[] =
+    "Device or resource busy; in use: choose another name";
+inline constexpr char kAnotherPrograms[] =
+    "File exists; another program's: choose another name";
+inline constexpr char kAnotherUsers[] =
+    "Permission denied; another user's: choose another name";
+
+inline bool HasStrace() { return ::access("/usr/bin/strace", X_OK) == 0; }
+
+}  // namespace ipc_testing
+
+#endif  // FIFO_TEST_PAIR_H_
