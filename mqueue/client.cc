@@ -7,57 +7,107 @@
 // Both show: Hello World
 //
 // Left out: see server.cc.
-// Copy: posix.h, mqueue/message_queue.h, mqueue/server.cc, mqueue/client.cc
+// Copy: posix.h, name.h, program.h, mqueue/queue.h, mqueue/server.cc,
+//       mqueue/client.cc
 // Read: mq_overview(7), mq_open(3), mq_send(3)
-#include "message_queue.h"
+#include "name.h"
+#include "program.h"
+#include "queue.h"
 
 constexpr char kHelp[] =
     R"(Usage: client [--name NAME] [--timeout SECONDS] [--priority N] MESSAGE | -
 Sends MESSAGE, at most 128 bytes, to the server, and prints it. With -, sends
 each line of standard input. "quit" ends the server.
 
-  --name NAME        the queue, /message_queue unless given
+  --name NAME        the queue, / and a word, /message_queue unless given
   --timeout SECONDS  how long to wait for a server, for ever unless given
   --priority N       0 to 32767: higher is received earlier, 1 unless given
 )";
 
-// The next line of standard input, without its newline; false at the end.
-// Meanwhile notices if the server goes. `rest` is what has been read beyond it.
-bool ReadLine(ipc::MessageQueue& queue, std::string& rest, std::string& line) {
-  std::size_t end = 0;
-  while ((end = rest.find('\n')) == std::string::npos) {
-    // What is longer than any message is a line, too: Send will refuse it.
-    if (rest.size() > queue.max_bytes()) break;
-    os::Block block;
-    const auto n = os::ReadInput(block, [&] { queue.CheckServer(); });
-    if (n == 0) break;
-    rest.append(reinterpret_cast<const char*>(block.data()), n);
-  }
-  if (rest.empty()) return false;
-  line = rest.substr(0, end);
-  rest.erase(0, end == std::string::npos ? end : end + 1);
-  return true;
+namespace ipc {
+
+constexpr std::string_view kMissing("\0", 1);  // No argument can be this.
+constexpr Seconds kPeerCheck{0.5};  // How often to ask if the server lives.
+
+// Opens the queue if its server lives. Without one it is what a server has
+// left.
+UniqueQueue TryOpen(const std::string& name) {
+  UniqueQueue queue(::mq_open(name.c_str(), O_WRONLY | O_NONBLOCK));
+  if (!queue && MayCome(name)) return UniqueQueue();
+  CheckOurs(queue.get(), S_IFREG, "mq_open", name);
+  if (!IsLocked(queue.get(), kServerAlive, name)) return UniqueQueue();
+  return queue;
 }
 
-void Run(const os::CommandLine& line) {
-  const std::string message = line.Operand(nullptr);
-  const auto priority = line.Option("priority", 1U, 0U, MQ_PRIO_MAX - 1U);
-  auto queue = ipc::MessageQueue::Open(line.Option("name", "/message_queue"),
-                                       line.TimeoutOption());
-  auto send = [&](const std::string& text) {
-    queue.Send(text, priority);
-    os::Print(os::Bytes(text + "\n"));
+void Run(const Options& options) {
+  const std::string name = options.at("name");
+  const std::string message = options.at("MESSAGE");
+  const unsigned priority = NumberOption(options, "priority", MQ_PRIO_MAX - 1U);
+  const Seconds timeout(NumberOption(options, "timeout", HUGE_VAL));
+  if (message == kMissing) throw UsageError("missing operand");
+  if (message.size() > kMaxBytes) throw UsageError("MESSAGE is too long");
+
+  UniqueQueue queue;
+  PeerWait wait{"a server", "mq_open", name, Now() + timeout};
+  while (!(queue = TryOpen(name))) wait.Pause();
+
+  const auto check_server = [&] {
+    if (IsLocked(queue.get(), kServerAlive, name)) return;
+    throw Error(EPIPE, "mq_send", name, "the server has gone");
   };
-  if (message == "-") {
-    std::string rest;
-    std::string text;
-    while (ReadLine(queue, rest, text)) send(text);
-  } else {
-    send(message);
+  // Sends a message once there is room, and prints it once it can't be lost any
+  // more with the server's end.
+  const auto send = [&](const std::string& text) {
+    const Seconds end = Now() + timeout;
+    while (::mq_send(queue.get(), text.data(), text.size(), priority) == -1) {
+      if (errno == EAGAIN && Now() >= end) errno = ETIMEDOUT;
+      const char* advice = errno == EMSGSIZE ? "at most 128 bytes fit" : "";
+      if (errno != EAGAIN && errno != EINTR) {
+        throw Error(errno, "mq_send", name, advice);
+      }
+      check_server();
+      pollfd room{queue.get(), POLLOUT, 0};  // Linux only.
+      Poll({&room, 1}, std::min(kPeerCheck, end - Now()));
+    }
+    // A server unlocks before it ends. What was sent by then is received, or
+    // stays for the next server. What came later may be lost, unless it is
+    // received now.
+    const Seconds last = Now() + kPeerCheck;
+    mq_attr queued{};
+    while (!IsLocked(queue.get(), kServerAlive, name)) {
+      Check(::mq_getattr(queue.get(), &queued), "mq_getattr", name);
+      if (queued.mq_curmsgs == 0) break;
+      if (Now() >= last) check_server();
+      Poll({}, Seconds(0.1));
+    }
+    Print(text + "\n");
+  };
+
+  std::string line = message == "-" ? "" : message;
+  for (Block block; message == "-";) {
+    pollfd input{STDIN_FILENO, POLLIN, 0};
+    while (!Poll({&input, 1}, kPeerCheck)) check_server();
+    const auto bytes = ReadSome(STDIN_FILENO, block, "standard input");
+    if (bytes.empty()) break;  // Before it asks: the last line may be "quit".
+    check_server();
+    for (const char c : bytes) {
+      if (c != '\n') line += c;
+      // One without an end is sent, too, and refused.
+      if (c != '\n' && line.size() < sizeof(block)) continue;
+      send(line);
+      line.clear();
+    }
   }
-  queue.Flush();
-}  // mq_close, however Run ends.
+  if (message != "-" || !line.empty()) send(line);
+}  // mq_close, however this ends.
+
+}  // namespace ipc
 
 int main(int argc, char** argv) {
-  return os::Main(argc, argv, kHelp, {"name", "timeout", "priority"}, Run);
+  return ipc::Main(argc, argv, kHelp,
+                   {{"name", "/message_queue"},
+                    {"timeout", "inf"},
+                    {"priority", "1"},
+                    {"MESSAGE", std::string(ipc::kMissing)}},
+                   ipc::Run);
 }

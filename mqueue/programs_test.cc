@@ -1,20 +1,11 @@
 // The programs, end to end: the contract in this repository's README.md.
-#include <fcntl.h>
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-#include <mqueue.h>
-#include <poll.h>
-#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <csignal>
-#include <functional>
 
-#include "testing/child_process.h"
+#include "mqueue/test_pair.h"
 
 namespace {
 
@@ -22,76 +13,16 @@ using ipc_testing::ChildProcess;
 using ipc_testing::CpuTimeOfEnded;
 using ipc_testing::Exited;
 using ipc_testing::Killed;
+using ipc_testing::kMessages;
+using ipc_testing::kOpenInput;
+using ipc_testing::Lines;
+using ipc_testing::StuckOutput;
+using ipc_testing::WithFault;
+using ipc_testing::Words;
 using testing::EndsWith;
 using testing::StartsWith;
 
-using Words = std::vector<std::string>;
-using Input = std::optional<std::string>;
-constexpr auto kOpenInput = std::nullopt;
-constexpr auto kNothing = [] {};
-constexpr int kMessages = 10;  // What a queue holds.
-
-std::string Lines(int count, const std::string& prefix = "") {
-  std::string lines;
-  for (int i = 0; i < count; ++i) lines += prefix + std::to_string(i) + "\n";
-  return lines;
-}
-
-class QueueProgramsTest : public testing::Test {
- protected:
-  ~QueueProgramsTest() override { ::mq_unlink(name_.c_str()); }
-
-  ChildProcess Run(const char* program, const Words& arguments,
-                   const Input& input = "",
-                   const std::function<void()>& in_child = kNothing) {
-    Words argv{ipc_testing::Program(program), "--name", name_};
-    argv.insert(argv.end(), arguments.begin(), arguments.end());
-    return ChildProcess(argv, input, in_child);
-  }
-  ChildProcess Server(const Words& arguments = {},
-                      const std::function<void()>& in_child = kNothing) {
-    return Run("SERVER", arguments, "", in_child);
-  }
-  ChildProcess Client(const Words& arguments, const Input& input = "",
-                      const std::function<void()>& in_child = kNothing) {
-    return Run("CLIENT", arguments, input, in_child);
-  }
-  // Runs a client that has to succeed, and returns what it prints.
-  std::string Send(const Words& arguments, const Input& input = "") {
-    ChildProcess client = Client(arguments, input);
-    EXPECT_EQ(client.Wait(), Exited(0)) << client.Err();
-    return client.Out();
-  }
-  // Ends the server, and returns what it has printed.
-  std::string Quit(ChildProcess& server) {
-    EXPECT_EQ(Send({"quit"}), "quit\n");
-    EXPECT_EQ(server.Wait(), Exited(0)) << server.Err();
-    EXPECT_FALSE(Exists());
-    return server.Out();
-  }
-  // What a server prints of what a client sends.
-  std::string Transfer(const Words& arguments, const Input& input = "") {
-    ChildProcess server = Server();
-    Send(arguments, input);
-    return Quit(server);
-  }
-  bool Exists() {
-    const mqd_t queue = ::mq_open(name_.c_str(), O_RDONLY);
-    if (queue != -1) ::mq_close(queue);
-    return queue != -1;
-  }
-
-  std::string Waiting(const std::string& program, const std::string& what) {
-    return program + ": waiting for " + what + " on '" + name_ + "'\n";
-  }
-  std::string ServerWaiting() { return Waiting("server", "messages"); }
-  std::string Error(const std::string& program, const std::string& call,
-                    const std::string& reason) {
-    return program + ": " + call + " '" + name_ + "': " + reason + "\n";
-  }
-
-  const std::string name_ = ipc_testing::UniqueName();
-};
+class QueueProgramsTest : public ipc_testing::QueueTest {};
 
 // --- Exact -------------------------------------------------------------------
 
@@ -120,6 +51,18 @@ TEST_F(QueueProgramsTest, TheLastLineNeedsNoNewline) {
   EXPECT_EQ(Transfer({"-"}, ""), "");
 }
 
+// The client need not take the end of the server for a failure.
+TEST_F(QueueProgramsTest, TheLastLineMayBeQuit) {
+  ChildProcess server = Server();
+  ChildProcess client = Client({"-"}, kOpenInput);
+  client.Send("one\nquit\n");
+  EXPECT_EQ(server.Wait(), Exited(0));
+  client.CloseInput();
+  EXPECT_EQ(client.Wait(), Exited(0)) << client.Err();
+  EXPECT_EQ(client.Out(), "one\nquit\n");
+  EXPECT_EQ(server.Out(), "one\n");
+}
+
 TEST_F(QueueProgramsTest, ThousandsOfLines) {
   const std::string lines = Lines(20'000);
   EXPECT_TRUE(Transfer({"-"}, lines) == lines);
@@ -137,18 +80,13 @@ TEST_F(QueueProgramsTest, ALineThatComesInPiecesIsOne) {
   EXPECT_EQ(Quit(server), "one\ntwo\n");
 }
 
-TEST_F(QueueProgramsTest, ALongerMessageIsRefused) {
+TEST_F(QueueProgramsTest, ALongerLineIsRefused) {
   ChildProcess server = Server();
   server.AwaitErr("waiting for messages");
   const std::string line(129, 'x');
-  const std::pair<Words, std::string> messages[] = {
-      {{line}, ""},
-      {{"-"}, line},
-      {{"-"}, line + "\nmore\n"},
-      {{"-"}, std::string(1'000'000, 'x')},
-  };
-  for (const auto& [arguments, input] : messages) {
-    ChildProcess client = Client(arguments, input);
+  for (const std::string& input :
+       {line, line + "\nmore\n", std::string(1'000'000, 'x')}) {
+    ChildProcess client = Client({"-"}, input);
     EXPECT_EQ(client.Wait(), Exited(1));
     EXPECT_EQ(client.Err(), Error("client", "mq_send",
                                   "Message too long; at most 128 bytes fit"));
@@ -159,8 +97,7 @@ TEST_F(QueueProgramsTest, ALongerMessageIsRefused) {
 
 TEST_F(QueueProgramsTest, HigherPriorityIsFirst) {
   ChildProcess server = Server();
-  server.AwaitErr("waiting for messages");
-  server.Stop();
+  StopOnceItWaits(server);
   Send({"--priority", "0", "last"});
   Send({"default"});
   Send({"--priority", "2", "second"});
@@ -171,8 +108,7 @@ TEST_F(QueueProgramsTest, HigherPriorityIsFirst) {
 
 TEST_F(QueueProgramsTest, WhatQuitOvertakesIsPrinted) {
   ChildProcess server = Server();
-  server.AwaitErr("waiting for messages");
-  server.Stop();
+  StopOnceItWaits(server);
   Send({"-"}, "one\ntwo\nquit\nthree\n");
   Send({"--priority", "9", "quit"});
   server.Signal(SIGCONT);
@@ -201,6 +137,29 @@ TEST_F(QueueProgramsTest, ClientMayBeFirst) {
   EXPECT_EQ(Quit(server), "Hello World\n");
 }
 
+// Whatever comes later: there is no server, and the wait would have no end.
+TEST_F(QueueProgramsTest, WhatNoServerCanCureIsNotWaitedFor) {
+  const std::tuple<Words, int, std::string> commands[] = {
+      {{std::string(129, 'x')}, 2, "client: MESSAGE is too long; see --help\n"},
+      {{"--name", "/", "Hello"},
+       1,
+       "client: mq_open '/': No such file or directory\n"},
+      {{"--name", "name", "Hello"},
+       1,
+       "client: mq_open 'name': Invalid argument\n"},
+      {{"--name", "/" + std::string(256, 'x'), "Hello"},
+       1,
+       "client: mq_open '/" + std::string(256, 'x') +
+           "': File name too long\n"},
+  };
+  for (const auto& [arguments, status, error] : commands) {
+    ChildProcess client = Client(arguments);
+    EXPECT_EQ(client.Wait(), Exited(status));
+    EXPECT_EQ(client.Err(), error);
+    EXPECT_EQ(client.Out(), "");
+  }
+}
+
 // --- Timeouts ----------------------------------------------------------------
 
 TEST_F(QueueProgramsTest, ServerWaitsNoLongerThanTold) {
@@ -216,18 +175,17 @@ TEST_F(QueueProgramsTest, ServerWaitsNoLongerThanTold) {
 TEST_F(QueueProgramsTest, ClientWaitsNoLongerThanToldForAServer) {
   ChildProcess client = Client({"--timeout", "0.05", "Hello"});
   EXPECT_EQ(client.Wait(), Exited(1));
-  EXPECT_EQ(client.Err(),
-            Waiting("client", "a server") +
-                Error("client", "mq_open",
-                      "Connection timed out; waited for a server"));
+  // So short a wait need not be spoken of.
+  EXPECT_THAT(client.Err(),
+              EndsWith(Error("client", "mq_open",
+                             "Connection timed out; waited for a server")));
   EXPECT_EQ(client.Out(), "");
   EXPECT_FALSE(Exists());
 }
 
 TEST_F(QueueProgramsTest, ClientWaitsNoLongerThanToldForRoom) {
   ChildProcess server = Server();
-  server.AwaitErr("waiting for messages");
-  server.Stop();
+  StopOnceItWaits(server);
   const auto before = CpuTimeOfEnded();
   ChildProcess client = Client({"--timeout", "0.5", "-"}, Lines(100));
   EXPECT_EQ(client.Wait(), Exited(1));
@@ -247,49 +205,44 @@ TEST_F(QueueProgramsTest, ClientNoticesThatTheServerDiedWhileItsInputIsSilent) {
   server.AwaitOut("one\n");
   server.Signal(SIGKILL);
   EXPECT_EQ(client.Wait(), Exited(1));
-  EXPECT_THAT(
-      client.Err(),
-      EndsWith(Error("client", "mq_send", "Broken pipe; the server has gone")));
+  EXPECT_THAT(client.Err(), EndsWith(Error("client", "mq_send", kGone)));
   EXPECT_EQ(Transfer({"Hello"}), "Hello\n");
+}
+
+// Each byte comes before the client would have asked for want of one.
+TEST_F(QueueProgramsTest, ClientNoticesThatTheServerDiedWhileItsInputTrickles) {
+  ChildProcess server = Server();
+  ChildProcess client = Client({"-"}, kOpenInput);
+  client.Send("one\n");
+  server.AwaitOut("one\n");
+  server.Signal(SIGKILL);
+  int bytes = 0;
+  for (; !client.HasEnded() && bytes < 100; ++bytes) {
+    client.Send("x");
+    ipc::Poll({}, ipc::Seconds(0.2));
+  }
+  EXPECT_LT(bytes, 100);
+  EXPECT_EQ(client.Wait(), Exited(1));
+  EXPECT_EQ(client.Err(), Error("client", "mq_send", kGone));
 }
 
 TEST_F(QueueProgramsTest, ClientNoticesThatTheServerDiedWhileTheQueueIsFull) {
   ChildProcess server = Server();
-  server.AwaitErr("waiting for messages");
-  server.Stop();
+  StopOnceItWaits(server);
   ChildProcess client = Client({"-"}, Lines(100));
   client.AwaitOut(Lines(kMessages));
   server.Signal(SIGKILL);
   EXPECT_EQ(client.Wait(), Exited(1));
-  EXPECT_EQ(client.Err(),
-            Error("client", "mq_send", "Broken pipe; the server has gone"));
+  EXPECT_EQ(client.Err(), Error("client", "mq_send", kGone));
   // What it has printed is what was sent: the next server delivers it.
   EXPECT_EQ(client.Out(), Lines(kMessages));
   EXPECT_EQ(Transfer({"Hello"}), Lines(kMessages) + "Hello\n");
 }
 
-// A message that no server will receive, in a queue that isn't full.
-TEST_F(QueueProgramsTest, ClientNoticesThatTheServerEndedBeforeItsLastMessage) {
-  std::array<int, 2> ends{};
-  ASSERT_EQ(::pipe2(ends.data(), O_CLOEXEC), 0);
-  ChildProcess server = Server();
-  ChildProcess client =
-      Client({"-"}, "", [&] { ::dup2(ends[0], STDIN_FILENO); });
-  ASSERT_EQ(::write(ends[1], "one\n", 4), 4);
-  server.AwaitOut("one\n");
-  client.Stop();  // In its wait for input.
-  EXPECT_EQ(Quit(server), "one\n");
-  ASSERT_EQ(::write(ends[1], "late\n", 5), 5);
-  for (const int end : ends) ::close(end);
-  client.Signal(SIGCONT);
-  EXPECT_EQ(client.Wait(), Exited(1));
-}
-
 TEST_F(QueueProgramsTest, WhatAKilledServerLeavesIsDeliveredToTheNext) {
   {
     ChildProcess server = Server();
-    server.AwaitErr("waiting for messages");
-    server.Stop();
+    StopOnceItWaits(server);
     Send({"--priority", "0", "kept"});
     Send({"kept, too"});
     server.Signal(SIGKILL);
@@ -311,6 +264,100 @@ TEST_F(QueueProgramsTest, AClientThatDiesLeavesTheServerAsItWas) {
   EXPECT_EQ(client.Wait(), Killed(SIGKILL));
   Send({"two"});
   EXPECT_EQ(Quit(server), "one\ntwo\n");
+}
+
+// --- What is in the queue when its server ends -------------------------------
+
+// What clients were told is sent is not lost with a server that has not yet
+// received it.
+TEST_F(QueueProgramsTest, WhatAnInterruptedServerLeavesIsDeliveredToTheNext) {
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) {
+    ChildProcess server = Server();
+    StopOnceItWaits(server);
+    Send({"--priority", "0", "last"});
+    Send({"one"});
+    Send({"two"});
+    server.Signal(signal);
+    server.Signal(SIGCONT);
+    EXPECT_EQ(server.Wait(), Killed(signal));
+    EXPECT_EQ(server.Out(), "");
+    EXPECT_EQ(server.Err(), ServerWaiting() + Left(3));
+    EXPECT_TRUE(Exists());
+    ChildProcess next = Server();
+    EXPECT_EQ(Quit(next), "one\ntwo\nlast\n");
+  }
+}
+
+TEST_F(QueueProgramsTest, AServerWhoseOutputIsStuckTakesNothing) {
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) {
+    const StuckOutput stuck;
+    ChildProcess server = Server({}, stuck.Use());
+    for (const char* message : {"one", "two", "three"}) Send({message});
+    server.Signal(signal);
+    EXPECT_EQ(server.Wait(), Killed(signal));
+    EXPECT_EQ(server.Err(), ServerWaiting() + Left(3));
+    ChildProcess next = Server();
+    EXPECT_EQ(Quit(next), "one\ntwo\nthree\n");
+  }
+}
+
+TEST_F(QueueProgramsTest, ASenderToAServerWhoseOutputIsStuckIsTold) {
+  const StuckOutput stuck;
+  ChildProcess server = Server({}, stuck.Use());
+  ChildProcess client = Client({"-"}, Lines(100));
+  client.AwaitOut(Lines(kMessages));
+  server.Signal(SIGTERM);
+  EXPECT_EQ(server.Wait(), Killed(SIGTERM));
+  EXPECT_EQ(client.Wait(), Exited(1));
+  EXPECT_EQ(client.Out(), Lines(kMessages));  // And no more.
+  ChildProcess next = Server();
+  EXPECT_EQ(Quit(next), Lines(kMessages));
+}
+
+TEST_F(QueueProgramsTest, WhatCanNotBePrintedIsDeliveredToTheNextServer) {
+  for (const auto& [in_child, reason] : ipc_testing::FailingOutputs()) {
+    ChildProcess server = Server({}, in_child);
+    StopOnceItWaits(server);
+    Send({"--priority", "7", "Hello"});
+    server.Signal(SIGCONT);
+    EXPECT_EQ(server.Wait(), Exited(1));
+    EXPECT_EQ(server.Err(), ServerWaiting() + Left(1) +
+                                "server: write 'standard output': " + reason +
+                                "\n");
+    ChildProcess next = Server();
+    next.AwaitOut("\n");
+    EXPECT_EQ(Quit(next), "Hello\n");
+  }
+}
+
+// The signal comes while it prints, and nothing is printed.
+TEST_F(QueueProgramsTest, WhatWasNotPrintedForASignalIsDeliveredToTheNext) {
+  if (!HasStrace()) GTEST_SKIP() << kNoStrace;
+  // The first line that it writes is that it waits.
+  ChildProcess server(WithFault("write", "error=EINTR:signal=SIGTERM:when=2",
+                                Command("SERVER")));
+  // It may find that the server has gone, and can't tell what becomes of it.
+  Client({"Hello"}).Wait();
+  EXPECT_EQ(server.Wait(), Killed(SIGTERM));
+  EXPECT_EQ(server.Err(), ServerWaiting() + Left(1));
+  ChildProcess next = Server();
+  EXPECT_EQ(Quit(next), "Hello\n");
+}
+
+// "quit" has come, and the rest is being printed.
+TEST_F(QueueProgramsTest, WhatIsNotPrintedAfterQuitIsDeliveredToTheNext) {
+  ChildProcess server =
+      Server({}, [] { ::dup2(::open("/dev/full", O_WRONLY), STDOUT_FILENO); });
+  StopOnceItWaits(server);
+  Send({"one"});
+  Send({"two"});
+  Send({"--priority", "9", "quit"});
+  server.Signal(SIGCONT);
+  EXPECT_EQ(server.Wait(), Exited(1));
+  EXPECT_THAT(server.Err(), StartsWith(ServerWaiting() + Left(2)));
+  ChildProcess next = Server();
+  // One was put back behind the other.
+  EXPECT_EQ(Quit(next), "two\none\n");
 }
 
 // --- Signals -----------------------------------------------------------------
@@ -355,28 +402,12 @@ TEST_P(QueueSignalTest, ClientWhoseInputIsSilentAndThenTheServer) {
 
 TEST_P(QueueSignalTest, ClientInAFullQueue) {
   ChildProcess server = Server();
-  server.AwaitErr("waiting for messages");
-  server.Stop();
+  StopOnceItWaits(server);
   ChildProcess client = Client({"-"}, Lines(100));
   client.AwaitOut(Lines(kMessages));
   ExpectDiesOfIt(client);
   server.Signal(SIGCONT);
   EXPECT_EQ(Quit(server), Lines(kMessages));
-}
-
-TEST_P(QueueSignalTest, ServerWhoseOutputIsFull) {
-  std::array<int, 2> ends{};
-  ASSERT_EQ(::pipe2(ends.data(), O_CLOEXEC | O_NONBLOCK), 0);
-  while (::write(ends[1], "x", 1) == 1) continue;
-  ::fcntl(ends[1], F_SETFL, 0);
-  ChildProcess server = Server({}, [&] { ::dup2(ends[1], STDOUT_FILENO); });
-  // It takes one more than the queue holds, to print it, and hangs.
-  ChildProcess client = Client({"-"}, Lines(100));
-  client.AwaitOut(Lines(kMessages + 1));
-  ExpectDiesOfIt(server);
-  EXPECT_EQ(client.Wait(), Exited(1));
-  EXPECT_FALSE(Exists());
-  for (const int end : ends) ::close(end);
 }
 
 TEST_P(QueueSignalTest, RightAfterTheStart) {
@@ -391,14 +422,34 @@ TEST_P(QueueSignalTest, RightAfterTheStart) {
 
 // It comes during the call: nothing waits in the call that is interrupted.
 TEST_F(QueueProgramsTest, NoNameIsLeftWhicheverCallASignalMeets) {
-  Words server{ipc_testing::Program("SERVER"), "--name", name_};
-  for (const std::string call :
-       {"mq_open", "fcntl", "write", "mq_timedreceive", "?poll,ppoll"}) {
-    if (call == "?poll,ppoll") server.insert(server.end(), {"--timeout", "60"});
-    ChildProcess child(
-        ipc_testing::WithFault(call, "signal=SIGTERM:when=1", server));
-    EXPECT_EQ(child.Wait(), Killed(SIGTERM)) << call;
+  if (!HasStrace()) GTEST_SKIP() << kNoStrace;
+  for (const std::string call : {"mq_open", "flock", "mq_getsetattr", "fcntl",
+                                 "write", "mq_timedreceive", "?poll,ppoll"}) {
+    ChildProcess server(
+        WithFault(call, "signal=SIGTERM:when=1", Command("SERVER")));
+    if (call == "mq_timedreceive") Send({"Hello"});
+    EXPECT_EQ(server.Wait(), Killed(SIGTERM)) << call;
     EXPECT_FALSE(Exists()) << call;
+  }
+}
+
+// By a signal that asks for nothing.
+TEST_F(QueueProgramsTest, AnInterruptedCallIsMadeAgain) {
+  if (!HasStrace()) GTEST_SKIP() << kNoStrace;
+  for (const std::string call : {"mq_timedreceive", "?poll,ppoll", "write"}) {
+    ChildProcess server(
+        WithFault(call, "error=EINTR:when=1", Command("SERVER")));
+    EXPECT_EQ(Send({"Hello"}), "Hello\n") << call;
+    EXPECT_EQ(Quit(server), "Hello\n") << call;
+  }
+  for (const std::string call : {"mq_timedsend", "?poll,ppoll", "write"}) {
+    ChildProcess server = Server();
+    ChildProcess client(
+        WithFault(call, "error=EINTR:when=1", Command("CLIENT", {"-"})),
+        Lines(kMessages));
+    EXPECT_EQ(client.Wait(), Exited(0)) << call << ": " << client.Err();
+    EXPECT_EQ(client.Out(), Lines(kMessages)) << call;
+    EXPECT_EQ(Quit(server), Lines(kMessages)) << call;
   }
 }
 
@@ -411,44 +462,72 @@ TEST_F(QueueProgramsTest, ASecondServerIsRefused) {
   EXPECT_EQ(second.Wait(), Exited(1));
   EXPECT_EQ(second.Err(),
             Error("server", "mq_open",
-                  "Device or resource busy; choose another name"));
+                  "Device or resource busy; in use: choose another name"));
   Send({"Hello"});
   EXPECT_EQ(Quit(server), "Hello\n");
 }
 
-TEST_F(QueueProgramsTest, AQueueWithOtherAttributesIsLeftAsItWas) {
-  mq_attr attributes{};
-  attributes.mq_maxmsg = 3;
-  attributes.mq_msgsize = 64;
-  const mqd_t queue =
-      ::mq_open(name_.c_str(), O_CREAT | O_EXCL | O_RDWR, 0600, &attributes);
-  ASSERT_EQ(::mq_send(queue, "mine", 4, 0), 0);
+// It can't tell whose the queue is: it is not the one to remove it.
+TEST_F(QueueProgramsTest, AServerThatFailsLeavesTheFirstUndisturbed) {
+  if (!HasStrace()) GTEST_SKIP() << kNoStrace;
   ChildProcess server = Server();
-  EXPECT_EQ(server.Wait(), Exited(1));
-  EXPECT_EQ(server.Err(),
-            Error("server", "mq_open",
-                  "File exists; it is something else, left as it was: remove "
-                  "it or choose another name"));
-  EXPECT_TRUE(Exists());
-  EXPECT_EQ(::mq_getattr(queue, &attributes), 0);
-  EXPECT_EQ(attributes.mq_curmsgs, 1);
-  ::mq_close(queue);
+  server.AwaitErr("waiting for messages");
+  ChildProcess second(WithFault("flock", "error=ENOLCK", Command("SERVER")));
+  EXPECT_EQ(second.Wait(), Exited(1));
+  EXPECT_EQ(second.Err(), Error("server", "flock", "No locks available"));
+  Send({"Hello"});
+  EXPECT_EQ(Quit(server), "Hello\n");
 }
 
-TEST_F(QueueProgramsTest, ModeIs0600AndSizesAreTheDocuments) {
+TEST_F(QueueProgramsTest, ANameThatWasTakenAwayIsItsNewOwners) {
+  for (const bool quit : {true, false}) {
+    ChildProcess first = Server();
+    ChildProcess client = Client({"-"}, kOpenInput);
+    client.Send("one\n");
+    first.AwaitOut("one\n");
+    ASSERT_EQ(::mq_unlink(name_.c_str()), 0);
+    ChildProcess second = Server();
+    second.AwaitErr("waiting for messages");
+    if (quit) {
+      client.Send("quit\n");  // It still has the first one's queue.
+    } else {
+      first.Signal(SIGTERM);
+    }
+    EXPECT_EQ(first.Wait(), quit ? Exited(0) : Killed(SIGTERM));
+    Send({"Hello"});
+    EXPECT_EQ(Quit(second), "Hello\n");
+  }
+}
+
+// mq_open says nothing of the attributes of a queue that exists.
+TEST_F(QueueProgramsTest, ALeftQueueOfOtherAttributesIsServed) {
+  for (const auto& [max_messages, max_bytes] :
+       {std::pair(3, 300), {3, 64}, {1, 1}}) {
+    const std::string message(static_cast<std::size_t>(max_bytes), 'x');
+    const auto queue = Make(ipc::kOurs, max_messages, max_bytes);
+    ASSERT_EQ(::mq_send(queue.get(), message.data(), message.size(), 0), 0);
+    ChildProcess server = Server();
+    server.AwaitOut(message + "\n");
+    server.Signal(SIGTERM);
+    EXPECT_EQ(server.Wait(), Killed(SIGTERM));
+    EXPECT_FALSE(Exists());
+  }
+}
+
+TEST_F(QueueProgramsTest, ModeIs0600AndSizesAreTheClassicOnes) {
   ChildProcess server = Server({}, [] { ::umask(0); });
   server.AwaitErr("waiting for messages");
-  const mqd_t queue = ::mq_open(name_.c_str(), O_RDONLY);
-  struct stat status {};
-  EXPECT_EQ(::fstat(queue, &status), 0);
-  EXPECT_EQ(status.st_mode & 07777U, 0600U);
+  const auto queue = Open(O_RDONLY);
+  EXPECT_EQ(ipc::Status(queue.get(), name_).st_mode & 07777U,
+            0600U | ipc::kOurs);
   mq_attr attributes{};
-  EXPECT_EQ(::mq_getattr(queue, &attributes), 0);
+  EXPECT_EQ(::mq_getattr(queue.get(), &attributes), 0);
   EXPECT_EQ(attributes.mq_maxmsg, 10);
   EXPECT_EQ(attributes.mq_msgsize, 128);
-  ::mq_close(queue);
   Quit(server);
 }
+
+// --- Failures ----------------------------------------------------------------
 
 TEST_F(QueueProgramsTest, TooMuchForTheUserIsExplained) {
   ChildProcess server = Server({}, [] {
@@ -456,26 +535,66 @@ TEST_F(QueueProgramsTest, TooMuchForTheUserIsExplained) {
     ::setrlimit(RLIMIT_MSGQUEUE, &none);
   });
   EXPECT_EQ(server.Wait(), Exited(1));
-  EXPECT_EQ(
-      server.Err(),
-      Error("server", "mq_open",
-            "Too many open files; see `ulimit -q` (RLIMIT_MSGQUEUE), and -n"));
+  EXPECT_EQ(server.Err(),
+            Error("server", "mq_open",
+                  "Too many open files; see `ulimit -q` and `ulimit -n`"));
+}
+
+TEST_F(QueueProgramsTest, AFailureNamesTheCallThatFailed) {
+  if (!HasStrace()) GTEST_SKIP() << kNoStrace;
+  const std::tuple<const char*, const char*, const char*, std::string>
+      failures[] = {
+          {"SERVER", "mq_open", "error=EINVAL",
+           "mq_open 'NAME': Invalid argument; begin with /; see "
+           "mq_overview(7)"},
+          {"SERVER", "mq_open", "error=ENOSPC",
+           "mq_open 'NAME': No space left on device; see "
+           "/proc/sys/fs/mqueue/queues_max"},
+          {"SERVER", "mq_open", "error=EACCES",
+           "mq_open 'NAME': Permission denied"},
+          {"SERVER", "flock", "error=ENOLCK",
+           "flock 'NAME': No locks available"},
+          {"SERVER", "mq_getsetattr", "error=EBADF:when=1",
+           "mq_getattr 'NAME': Bad file descriptor"},
+          {"SERVER", "?poll,ppoll", "error=ENOMEM",
+           "poll 'descriptors': Cannot allocate memory"},
+          {"SERVER", "mq_timedreceive", "error=EBADF",
+           "mq_receive 'NAME': Bad file descriptor"},
+          {"CLIENT", "mq_open", "error=EMFILE",
+           "mq_open 'NAME': Too many open files"},
+          {"CLIENT", "mq_timedsend", "error=EBADF",
+           "mq_send 'NAME': Bad file descriptor"},
+      };
+  for (const auto& [program, call, fault, text] : failures) {
+    SCOPED_TRACE(text);
+    const auto queue = Make();  // A server has left it.
+    ASSERT_EQ(::mq_send(queue.get(), "left", 4, 0), 0);
+    const bool client = std::string(program) == "CLIENT";
+    if (client) ipc::TryLock(queue.get(), F_WRLCK, ipc::kServerAlive, 1, name_);
+    ChildProcess child(WithFault(
+        call, fault, Command(program, client ? Words{"Hello"} : Words{})));
+    EXPECT_EQ(child.Wait(), Exited(1));
+    EXPECT_EQ(child.Out(), "");
+    std::string error = text + "\n";
+    const auto name = error.find("NAME");
+    if (name != std::string::npos) error.replace(name, 4, name_);
+    EXPECT_THAT(child.Err(),
+                EndsWith((client ? "client: " : "server: ") + error));
+    EXPECT_EQ(Queued(queue), 1);
+    EXPECT_EQ(::mq_unlink(name_.c_str()), 0);
+  }
 }
 
 // --- Manners -----------------------------------------------------------------
 
 TEST_F(QueueProgramsTest, OutputThatFailsIsReported) {
   for (const auto& [in_child, reason] : ipc_testing::FailingOutputs()) {
-    const std::string error =
-        std::string(": write 'standard output': ") + reason + "\n";
-    ChildProcess server = Server({}, in_child);
-    server.AwaitErr("waiting for messages");
+    ChildProcess server = Server();
     ChildProcess client = Client({"Hello"}, "", in_child);
     EXPECT_EQ(client.Wait(), Exited(1));
-    EXPECT_EQ(client.Err(), "client" + error);
-    EXPECT_EQ(server.Wait(), Exited(1));
-    EXPECT_EQ(server.Err(), ServerWaiting() + "server" + error);
-    EXPECT_FALSE(Exists());
+    EXPECT_EQ(client.Err(),
+              std::string("client: write 'standard output': ") + reason + "\n");
+    EXPECT_EQ(Quit(server), "Hello\n");
   }
 }
 
@@ -504,7 +623,7 @@ TEST_F(QueueProgramsTest, WrongUsageIsRefused) {
       {"CLIENT", {"--priority", "1.5", "message"}},
   };
   for (const auto& [program, arguments] : usages) {
-    ChildProcess child = Run(program, arguments);
+    ChildProcess child(Command(program, arguments));
     EXPECT_EQ(child.Wait(), Exited(2)) << testing::PrintToString(arguments);
     EXPECT_EQ(child.Out(), "");
     EXPECT_THAT(child.Err(), EndsWith("; see --help\n"));
@@ -515,7 +634,7 @@ TEST_F(QueueProgramsTest, WrongUsageIsRefused) {
 TEST_F(QueueProgramsTest, HelpIsPrinted) {
   for (const auto& [program, name] :
        {std::pair("SERVER", "server"), {"CLIENT", "client"}}) {
-    ChildProcess child = Run(program, {"--help"});
+    ChildProcess child(Command(program, {"--help"}));
     EXPECT_EQ(child.Wait(), Exited(0));
     EXPECT_THAT(child.Out(), StartsWith(std::string("Usage: ") + name + " "));
     EXPECT_EQ(child.Err(), "");
