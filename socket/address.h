@@ -1,5 +1,5 @@
-// The addresses of sockets: a path in the Unix domain, or a host and port for
-// TCP. unix(7), tcp(7), getaddrinfo(3)
+// Where server.cc and client.cc meet: at a path in the Unix domain, or at a
+// host and port of TCP. unix(7), tcp(7), getaddrinfo(3)
 #ifndef SOCKET_ADDRESS_H_
 #define SOCKET_ADDRESS_H_
 
@@ -8,119 +8,109 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-#include <cstdint>
-#include <cstring>
+#include <memory>
 
-#include "posix.h"
+#include "name.h"
+#include "program.h"
 
 namespace ipc {
 
-// What bind and connect take.
-struct Address {
-  // A path of 1 to 107 bytes. Throws EINVAL, ENAMETOOLONG.
-  static Address Unix(const std::string& path) {
-    sockaddr_un address{};
-    // "" and "\0..." would be names without a file, and so without a mode.
-    const bool fits = path.size() < sizeof(address.sun_path);
-    if (!fits || path.empty() || path.front() == '\0') {
-      throw os::Error(fits ? EINVAL : ENAMETOOLONG, "bind", path,
-                      "a path has 1 to 107 bytes");
-    }
-    address.sun_family = AF_UNIX;
-    path.copy(address.sun_path, path.size());
-    // Not sizeof(address): all of that would be part of a name without a file.
-    return {path, &address, offsetof(sockaddr_un, sun_path) + path.size() + 1};
-  }
+// --- Addresses ---------------------------------------------------------------
 
-  // HOST:PORT or [HOST]:PORT, PORT being 0 to 65535. Throws UsageError,
-  // EADDRNOTAVAIL for no host.
-  static Address Tcp(const std::string& name) {
-    const std::size_t colon = std::min(name.rfind(':'), name.size());
-    std::string host = name.substr(0, colon);
-    if (host.starts_with('[') && host.ends_with(']')) {
-      host = host.substr(1, host.size() - 2);
-    }
-    // getaddrinfo would take 70000 for 4464, and nothing for 0.
-    const std::string port = name.substr(std::min(colon + 1, name.size()));
-    const char* end = port.data() + port.size();
-    std::uint16_t number = 0;
-    const auto [rest, bad] = std::from_chars(port.data(), end, number);
-    if (bad != std::errc() || rest != end) {
-      throw os::UsageError("--tcp '" + name + "' is not HOST:PORT");
-    }
-    addrinfo hints{};
-    hints.ai_socktype = SOCK_STREAM;
-    addrinfo* found = nullptr;
-    const int error = ::getaddrinfo(host.c_str(), port.c_str(), &hints, &found);
-    if (error != 0) {
-      throw os::Error(EADDRNOTAVAIL, "getaddrinfo", name,
-                      ::gai_strerror(error));
-    }
-    Address address(name, found->ai_addr, found->ai_addrlen);
-    ::freeaddrinfo(found);
-    return address;
-  }
+// A list such as getaddrinfo makes: all addresses of a host, or one of a path.
+using Addresses = std::shared_ptr<const addrinfo>;
 
-  // What --unix and --tcp say.
-  static Address FromOptions(const os::CommandLine& line) {
-    if (!line.Has("tcp")) return Unix(line.Option("unix", "/tmp/ipc_socket"));
-    if (line.Has("unix")) throw os::UsageError("--unix or --tcp, not both");
-    return Tcp(line.Option("tcp", ""));
-  }
+// Throws EINVAL, as `call` would, where the path is too long.
+inline Addresses PathAddress(const std::string& path, const char* call) {
+  struct Entry : addrinfo {
+    sockaddr_un address{AF_UNIX, {}};
+  };
+  const auto entry = std::make_shared<Entry>();
+  // A name that begins with NUL is in no directory, and so has no mode.
+  const bool fits =
+      path[0] != '\0' && path.size() < sizeof(entry->address.sun_path);
+  if (!fits) throw Error(EINVAL, call, path, "a path has 1 to 107 bytes");
+  path.copy(entry->address.sun_path, path.size());
+  entry->ai_family = AF_UNIX;
+  entry->ai_addr = reinterpret_cast<sockaddr*>(&entry->address);
+  entry->ai_addrlen = sizeof(entry->address);
+  return entry;
+}
 
-  Address(std::string text, const void* address, std::size_t size)
-      : name(std::move(text)), length(static_cast<socklen_t>(size)) {
-    std::memcpy(&storage, address, size);
+// HOST:PORT, or [HOST]:PORT where the host has colons itself. Throws
+// UsageError, and EADDRNOTAVAIL for an unknown host.
+inline Addresses TcpAddresses(const std::string& name, int least_port) {
+  const auto colon = name.rfind(':');
+  if (colon == std::string::npos)
+    throw UsageError("--tcp '" + name + "' has no port");
+  std::string host = name.substr(0, colon);
+  if (host.starts_with('[') && host.ends_with(']')) {
+    host = host.substr(1, host.size() - 2);
   }
-  bool operator==(const Address& other) const {
-    return length == other.length &&
-           std::memcmp(&storage, &other.storage, length) == 0;
+  const std::string port = name.substr(colon + 1);
+  // getaddrinfo would take 70000 for 4464, and nothing for 0.
+  if (NumberOption(Options{{"tcp", port}}, "tcp", 65535) < least_port) {
+    throw UsageError("--tcp '" + name + "' has no port");
   }
-  bool IsUnix() const { return storage.ss_family == AF_UNIX; }
-  const sockaddr* get() const {
-    return reinterpret_cast<const sockaddr*>(&storage);
-  }
-  os::UniqueFd Socket() const {
-    os::UniqueFd fd(os::Check("socket", name, ::socket, int{storage.ss_family},
-                              SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-    // Else a second small message waits until the first one was acknowledged,
-    // which may take 40 ms. Sockets that it accepts have this from it. tcp(7)
-    const int on = 1;
-    if (!IsUnix()) {
-      os::Check("setsockopt", name, ::setsockopt, fd.get(), IPPROTO_TCP,
-                TCP_NODELAY, &on, socklen_t{sizeof(on)});
-    }
-    return fd;
-  }
-  // What `fd` is bound to; it says which port 0 has become.
-  static Address Of(int fd) {
-    sockaddr_storage bound{};
-    socklen_t size = sizeof(bound);
-    auto* address = reinterpret_cast<sockaddr*>(&bound);
-    os::Check("getsockname", "socket", ::getsockname, fd, address, &size);
-    std::array<char, NI_MAXHOST> host{};
-    std::array<char, NI_MAXSERV> port{};
-    ::getnameinfo(address, size, host.data(), host.size(), port.data(),
-                  port.size(), NI_NUMERICHOST | NI_NUMERICSERV);
-    // In brackets where it has colons itself: what Tcp takes.
-    const bool colons = std::strchr(host.data(), ':') != nullptr;
-    const std::string name = (colons ? "[" : "") + std::string(host.data()) +
-                             (colons ? "]:" : ":") + port.data();
-    return {name, address, size};
-  }
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_STREAM;
+  addrinfo* found = nullptr;
+  const int error = ::getaddrinfo(host.c_str(), port.c_str(), &hints, &found);
+  ThrowIfStopped();  // It may have waited long, and is deaf to signals.
+  if (error == 0) return {found, ::freeaddrinfo};
+  throw Error(EADDRNOTAVAIL, "getaddrinfo", name, ::gai_strerror(error));
+}
 
-  // Whether a socket of ours is at the path. Throws EEXIST for anything else.
-  bool HasSocket() const {
-    struct stat status {};
-    if (::lstat(name.c_str(), &status) == -1) return false;
-    if (S_ISSOCK(status.st_mode) && status.st_uid == ::geteuid()) return true;
-    throw os::Error(EEXIST, "connect", name, os::kNotOurs);
-  }
+// What --unix and --tcp are by default.
+inline constexpr char kPath[] = "/tmp/ipc_socket";
+inline const std::string kNotGiven(1, '\0');  // No argument can be this.
 
-  std::string name;
-  socklen_t length;  // Of what is in use of `storage`.
-  sockaddr_storage storage{};
-};
+// What --unix or --tcp says, and the addresses of that for `call`.
+inline std::pair<std::string, Addresses> PlaceOption(const Options& options,
+                                                     const char* call,
+                                                     int least_port) {
+  const std::string& path = options.at("unix");
+  const std::string& name = options.at("tcp");
+  if (name == kNotGiven) return {path, PathAddress(path, call)};
+  if (path == kPath) return {name, TcpAddresses(name, least_port)};
+  throw UsageError("--unix or --tcp, not both");
+}
+
+// The port at a TCP socket's own `end`, which is ::getsockname, or at its
+// peer's, ::getpeername; 0 where there is none.
+inline int Port(int fd, int (*end)(int, sockaddr*, socklen_t*)) {
+  sockaddr_in6 address{};  // In a sockaddr_in the port is at the same place.
+  socklen_t size = sizeof(address);
+  end(fd, reinterpret_cast<sockaddr*>(&address), &size);
+  return ntohs(address.sin6_port);
+}
+
+// --- Paths -------------------------------------------------------------------
+
+// Whether there is a socket at the path. Throws as CheckOurs.
+inline bool HasSocket(const std::string& path, mode_t mark) {
+  const UniqueFd fd(::open(path.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+  if (!fd && MayCome(path)) return false;
+  CheckOurs(fd.get(), S_IFSOCK, "open", path, mark);
+  return true;
+}
+
+// The server's: opens the file which it locks, as a socket can't be locked.
+inline UniqueFd OpenLock(const std::string& name) {
+  // O_NONBLOCK: a stranger's file could hold up open for 45 s, by a lease.
+  const int oflag = O_CREAT | O_RDWR | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC;
+  UniqueFd fd(::open(name.c_str(), oflag, S_IRUSR | S_IWUSR | kOurs));
+  CheckOurs(fd.get(), S_IFREG, "open", name);
+  return fd;
+}
+
+// The server's: removes its socket, unless a stranger has put something else in
+// its place.
+inline int UnlinkOurs(const char* path) {
+  struct stat status {};
+  const bool found = ::lstat(path, &status) == 0;
+  return found && (status.st_mode & kOurs) == 0 ? -1 : ::unlink(path);
+}
 
 }  // namespace ipc
 

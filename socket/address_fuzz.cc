@@ -16,12 +16,13 @@ static int NumericOnly(const char* host, const char* port, const addrinfo* like,
 
 #include "testing/fuzz.h"
 
-using ipc::Address;
+using ipc::Addresses;
 using ipc_testing::Require;
 
 std::vector<std::string> ipc_testing::Seeds() {
   return {
       "t127.0.0.1:7000",
+      "v127.0.0.1:0",
       "t[::1]:65535",
       "t::1:0",
       "t[fe80::1%lo]:80",
@@ -35,46 +36,48 @@ std::vector<std::string> ipc_testing::Seeds() {
 }
 
 static void CheckUnix(const std::string& path) {
-  const Address address = Address::Unix(path);
-  Require(address.IsUnix() && address.name == path, "it is the path");
-  Require(address.length <= sizeof(sockaddr_un), "it has a limit");
-  const auto* bound = reinterpret_cast<const sockaddr_un*>(address.get());
-  Require(bound->sun_path == path, "the path is in it, and ends");
-  Require(address.length ==
-              offsetof(sockaddr_un, sun_path) + std::strlen(path.c_str()) + 1,
-          "its length is the path's");
+  const Addresses address = ipc::PathAddress(path, "bind");
+  Require(address->ai_family == AF_UNIX && address->ai_next == nullptr,
+          "it is one of the Unix domain");
+  Require(address->ai_addrlen == sizeof(sockaddr_un), "it has a length");
+  const auto* bound = reinterpret_cast<const sockaddr_un*>(address->ai_addr);
+  Require(bound->sun_family == AF_UNIX && path == bound->sun_path,
+          "the path is in it, and ends");
 }
 
-static void CheckTcp(const std::string& text) {
-  const Address address = Address::Tcp(text);
-  std::uint16_t port = 0;
-  if (address.get()->sa_family == AF_INET) {
-    Require(address.length == sizeof(sockaddr_in), "it has a length");
-    port = reinterpret_cast<const sockaddr_in*>(address.get())->sin_port;
-  } else {
-    Require(address.get()->sa_family == AF_INET6, "it is of the Internet");
-    Require(address.length == sizeof(sockaddr_in6), "it has a length");
-    port = reinterpret_cast<const sockaddr_in6*>(address.get())->sin6_port;
-  }
+static void CheckTcp(const std::string& text, int least_port) {
+  const Addresses addresses = ipc::TcpAddresses(text, least_port);
   const std::string digits = text.substr(text.rfind(':') + 1);
-  Require(digits.find_first_not_of("0123456789") == std::string::npos &&
-              std::stoul(digits) == ntohs(port),
-          "the port is as given");
+  Require(digits.find_first_not_of("0123456789") == std::string::npos,
+          "the port is a number");
+  for (const auto* it = addresses.get(); it != nullptr; it = it->ai_next) {
+    std::uint16_t port = 0;
+    if (it->ai_family == AF_INET) {
+      Require(it->ai_addrlen == sizeof(sockaddr_in), "it has a length");
+      port = reinterpret_cast<const sockaddr_in*>(it->ai_addr)->sin_port;
+    } else {
+      Require(it->ai_family == AF_INET6, "it is of the Internet");
+      Require(it->ai_addrlen == sizeof(sockaddr_in6), "it has a length");
+      port = reinterpret_cast<const sockaddr_in6*>(it->ai_addr)->sin6_port;
+    }
+    Require(std::stoul(digits) == ntohs(port), "the port is as given");
+    Require(ntohs(port) >= least_port, "the port is one that may be");
+  }
 }
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data,
                                       std::size_t size) {
   ipc_testing::FuzzInput input(data, size);
-  const bool is_unix = (input.Byte() & 1) != 0;
+  const std::uint8_t kind = input.Byte();
   const std::string text = input.Argument();
   try {
-    if (is_unix) {
+    if ((kind & 1) != 0) {
       CheckUnix(text);
     } else {
-      CheckTcp(text);
+      CheckTcp(text, (kind & 2) >> 1);
     }
-  } catch (const os::Error&) {
-  } catch (const os::UsageError&) {
+  } catch (const ipc::Error&) {
+  } catch (const ipc::UsageError&) {
   }
   return 0;
 }

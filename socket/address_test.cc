@@ -2,80 +2,117 @@
 
 #include <gtest/gtest.h>
 
+#include <cstddef>
+
+#include "testing/child_process.h"
+
 namespace {
 
-using ipc::Address;
+using ipc::Addresses;
+using ipc::Options;
+using ipc::PathAddress;
+using ipc::TcpAddresses;
 
-const sockaddr_un& Path(const Address& address) {
-  return *reinterpret_cast<const sockaddr_un*>(address.get());
+const sockaddr_un& Path(const Addresses& address) {
+  return *reinterpret_cast<const sockaddr_un*>(address->ai_addr);
 }
 
-TEST(UnixAddress, IsThePathAndItsEndAndNoMore) {
-  const auto address = Address::Unix("/tmp/x");
-  EXPECT_TRUE(address.IsUnix());
+TEST(PathAddress, IsOneAndEnds) {
+  const auto address = PathAddress("/tmp/x", "bind");
+  EXPECT_EQ(address->ai_family, AF_UNIX);
+  EXPECT_EQ(address->ai_next, nullptr);
+  EXPECT_EQ(Path(address).sun_family, AF_UNIX);
   EXPECT_STREQ(Path(address).sun_path, "/tmp/x");
-  EXPECT_EQ(address.length, offsetof(sockaddr_un, sun_path) + sizeof("/tmp/x"));
+  EXPECT_EQ(address->ai_addrlen, sizeof(sockaddr_un));
 }
 
-TEST(UnixAddress, HasUpTo107Bytes) {
-  const auto address = Address::Unix(std::string(107, 'x'));
+TEST(PathAddress, HasUpTo107Bytes) {
+  const auto address = PathAddress(std::string(107, 'x'), "bind");
   EXPECT_EQ(std::string(Path(address).sun_path), std::string(107, 'x'));
-  EXPECT_EQ(address.length, sizeof(sockaddr_un));
 }
 
-void ExpectRefused(const std::string& path, std::errc reason) {
+void ExpectRefused(const std::string& path) {
   try {
-    Address::Unix(path);
+    PathAddress(path, "bind");
     ADD_FAILURE() << path;
-  } catch (const os::Error& error) {
-    EXPECT_EQ(error.code(), reason);
-    if (path.empty() || path.front() != '\0') {
-      EXPECT_NE(std::string(error.what()).find("1 to 107 bytes"),
-                std::string::npos);
-    }
+  } catch (const ipc::Error& error) {
+    EXPECT_EQ(error.code(), std::errc::invalid_argument);
+    EXPECT_TRUE(error.text.ends_with("a path has 1 to 107 bytes"));
   }
 }
 
-TEST(UnixAddress, OfMoreThan107BytesIsRefused) {
-  ExpectRefused(std::string(108, 'x'), std::errc::filename_too_long);
-  ExpectRefused(std::string(5000, 'x'), std::errc::filename_too_long);
+TEST(PathAddress, OfMoreThan107BytesIsRefused) {
+  ExpectRefused(std::string(108, 'x'));
+  ExpectRefused(std::string(5000, 'x'));
 }
 
-TEST(UnixAddress, WithoutAFileIsRefused) {
-  ExpectRefused("", std::errc::invalid_argument);
-  ExpectRefused(std::string("\0abstract", 9), std::errc::invalid_argument);
+TEST(PathAddress, WithoutAFileIsRefused) {
+  ExpectRefused("");
+  ExpectRefused(std::string("\0abstract", 9));
 }
 
-TEST(TcpAddress, IsAHostAndAPort) {
-  const auto address = Address::Tcp("127.0.0.1:65535");
-  EXPECT_FALSE(address.IsUnix());
-  const auto& found = *reinterpret_cast<const sockaddr_in*>(address.get());
-  EXPECT_EQ(address.length, sizeof(found));
+TEST(TcpAddresses, AreOfAHostAndAPort) {
+  const auto address = TcpAddresses("127.0.0.1:65535", 0);
+  EXPECT_EQ(address->ai_family, AF_INET);
+  EXPECT_EQ(address->ai_next, nullptr);
+  const auto& found = *reinterpret_cast<const sockaddr_in*>(address->ai_addr);
+  EXPECT_EQ(address->ai_addrlen, sizeof(found));
   EXPECT_EQ(ntohs(found.sin_port), 65535);
   EXPECT_EQ(ntohl(found.sin_addr.s_addr), INADDR_LOOPBACK);
 }
 
-TEST(TcpAddress, OfVersion6IsInBrackets) {
-  const auto address = Address::Tcp("[::1]:80");
-  const auto& found = *reinterpret_cast<const sockaddr_in6*>(address.get());
-  EXPECT_EQ(address.length, sizeof(found));
+TEST(TcpAddresses, OfVersion6AreInBrackets) {
+  const auto address = TcpAddresses("[::1]:80", 0);
+  const auto& found = *reinterpret_cast<const sockaddr_in6*>(address->ai_addr);
+  EXPECT_EQ(address->ai_addrlen, sizeof(found));
   EXPECT_EQ(ntohs(found.sin6_port), 80);
   EXPECT_TRUE(IN6_IS_ADDR_LOOPBACK(&found.sin6_addr));
 }
 
-TEST(TcpAddress, WithoutAPortIsWrongUsage) {
-  for (const char* name : {"", "127.0.0.1", "127.0.0.1:", "127.0.0.1:x",
+TEST(TcpAddresses, WithoutAPortAreWrongUsage) {
+  for (const char* name : {"", "7000", "127.0.0.1", "127.0.0.1:", "127.0.0.1:x",
                            "127.0.0.1: 1", "127.0.0.1:1x", "127.0.0.1:-1",
                            "127.0.0.1:65536", "127.0.0.1:70000", "[::1]"}) {
-    EXPECT_THROW(Address::Tcp(name), os::UsageError) << name;
+    EXPECT_THROW(TcpAddresses(name, 0), ipc::UsageError) << name;
   }
 }
 
-TEST(TcpAddress, WithoutAHostIsRefused) {
+TEST(TcpAddresses, HaveALeastPort) {
+  EXPECT_THROW(TcpAddresses("127.0.0.1:0", 1), ipc::UsageError);
+  EXPECT_THROW(TcpAddresses("127.0.0.1:00", 1), ipc::UsageError);
+  EXPECT_NO_THROW(TcpAddresses("127.0.0.1:0", 0));
+  EXPECT_NO_THROW(TcpAddresses("127.0.0.1:1", 1));
+}
+
+TEST(TcpAddresses, WithoutAHostAreRefused) {
   // None of these may become "every interface", nor be asked of a server.
   for (const char* name : {":1", "[]:1", "[::1:1", "::1]:1", "a..b:1"}) {
-    EXPECT_THROW(Address::Tcp(name), os::Error) << name;
+    EXPECT_THROW(TcpAddresses(name, 0), ipc::Error) << name;
   }
+}
+
+TEST(PlaceOption, IsAPathOrTcp) {
+  const auto place = [](const std::string& path, const std::string& tcp) {
+    return ipc::PlaceOption({{"unix", path}, {"tcp", tcp}}, "bind", 0);
+  };
+  EXPECT_EQ(place(ipc::kPath, ipc::kNotGiven).first, ipc::kPath);
+  EXPECT_EQ(place("/x", ipc::kNotGiven).first, "/x");
+  EXPECT_EQ(place("/x", ipc::kNotGiven).second->ai_family, AF_UNIX);
+  EXPECT_EQ(place(ipc::kPath, "127.0.0.1:7").first, "127.0.0.1:7");
+  EXPECT_EQ(place(ipc::kPath, "127.0.0.1:7").second->ai_family, AF_INET);
+  EXPECT_THROW(place("/x", "127.0.0.1:7"), ipc::UsageError);
+}
+
+TEST(UnlinkOurs, RemovesWhatHasTheMark) {
+  const ipc_testing::TemporaryDirectory directory;
+  for (const mode_t mark : {ipc::kOurs, mode_t{0}}) {
+    const std::string path = directory / "file";
+    const ipc::UniqueFd fd(
+        ::open(path.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600 | mark));
+    EXPECT_EQ(ipc::UnlinkOurs(path.c_str()), mark == 0 ? -1 : 0);
+    EXPECT_EQ(directory.Names().size(), mark == 0 ? 1U : 0U);
+  }
+  EXPECT_EQ(ipc::UnlinkOurs((directory / "nothing").c_str()), -1);
 }
 
 }  // namespace

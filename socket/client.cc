@@ -2,79 +2,112 @@
 //
 // Terminal 1: bazel run //socket:client    client: waiting for a server on ...
 // Terminal 2: bazel run //socket:server    Terminal 1 then shows: Hello World
-// Left out: see server.cc.
-// Copy: posix.h, socket/address.h, socket/socket.h, socket/server.cc,
+//
+// Left out: servers that answer only after the end of more than 64 KiB.
+// Copy: posix.h, name.h, program.h, socket/address.h, socket/server.cc,
 //       socket/client.cc
 // Read: socket(7), unix(7), tcp(7), connect(2), shutdown(2)
-#include "socket.h"
+#include "address.h"
 
 constexpr char kHelp[] =
     R"(Usage: client [--unix PATH | --tcp HOST:PORT] [--timeout SECONDS]
               [MESSAGE | -]
-Sends MESSAGE and a newline, "Hello World" unless given, to the server, and
-prints the reply. With -, sends standard input unchanged. Fails unless all of it
-comes back.
+Sends MESSAGE, "Hello World" unless given, and a newline to a server, or with -
+standard input unchanged. Prints the reply, and fails unless all comes back.
 
   --unix PATH        the server's path, /tmp/ipc_socket unless given
   --tcp HOST:PORT    the server's host and port, for example 127.0.0.1:7000
   --timeout SECONDS  how long to wait for the server, for ever unless given
 )";
 
-constexpr std::size_t kWindow = 65536;  // Sent at most before some comes back.
+namespace ipc {
 
-void Run(const os::CommandLine& line) {
-  const ipc::Address address = ipc::Address::FromOptions(line);
-  const std::string& name = address.name;
-  const std::string message = line.Operand("Hello World");
-  const os::Timeout timeout = line.TimeoutOption();
-  const os::UniqueFd server = ipc::Connect(address, timeout);
-
-  bool more = message == "-";  // Standard input has not ended.
-  std::string unsent = more ? "" : message + "\n";
-  std::string owed;  // Sent, and not come back.
-  for (bool open = true;;) {
-    if (open && !more && unsent.empty()) {
-      os::Check("shutdown", name, ::shutdown, server.get(), SHUT_WR);
-      open = false;
-    }
-    // Whenever it may write it may read, too: else each side could wait for the
-    // other to read. And it reads no input while much is owed.
-    const bool idle = unsent.empty() && owed.size() < kWindow;
-    const short events = unsent.empty() ? POLLIN : POLLIN | POLLOUT;
-    std::array fds{pollfd{more && idle ? STDIN_FILENO : -1, POLLIN, 0},
-                   pollfd{server.get(), events, 0}};
-    const bool peer = !open || !owed.empty() || !unsent.empty();
-    if (!os::Poll(fds, peer ? os::Deadline(timeout).Left() : -1)) {
-      throw os::Error(ETIMEDOUT, "recv", name, "waited for the reply");
-    }
-    os::Block block;
-    if (fds[0].revents != 0) {
-      const auto n = os::ReadSome(STDIN_FILENO, block, "standard input");
-      more = n != 0;
-      unsent.assign(reinterpret_cast<const char*>(block.data()), n);
-    }
-    if ((fds[1].revents & POLLOUT) != 0) {
-      const auto n = static_cast<std::size_t>(
-          os::Check("send", name, ::send, server.get(), unsent.data(),
-                    unsent.size(), MSG_NOSIGNAL));
-      owed.append(unsent, 0, n);
-      unsent.erase(0, n);
-    }
-    if ((fds[1].revents & ~POLLOUT) != 0) {
-      const auto n = static_cast<std::size_t>(os::Check(
-          "recv", name, ::recv, server.get(), block.data(), block.size(), 0));
-      if (n == 0 && !open && owed.empty()) return;  // Its end, after ours.
-      if (n == 0) throw os::Error(ECONNRESET, "recv", name);
-      const std::string got(reinterpret_cast<const char*>(block.data()), n);
-      if (!owed.starts_with(got)) {
-        throw os::Error(EBADMSG, "recv", name, "it is not what was sent");
-      }
-      os::Print(os::Bytes(got));
-      owed.erase(0, n);
-    }
+// Connects to the first address at which a server listens, if there is one.
+UniqueFd TryConnect(const addrinfo* it, const std::string& name, Seconds end) {
+  // It may be any program's: it needs no mark.
+  if (it->ai_family == AF_UNIX && !HasSocket(name, 0)) return UniqueFd();
+  int error = EAFNOSUPPORT;
+  bool later = false;  // Nobody listens there yet.
+  for (; it != nullptr; it = it->ai_next) {
+    UniqueFd fd(
+        ::socket(it->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    if (!fd && errno == EAFNOSUPPORT) continue;
+    Check(fd.get(), "socket", name);
+    // Not again after EINTR: the attempt goes on, and another one needs another
+    // socket. connect(2)
+    error = ::connect(fd.get(), it->ai_addr, it->ai_addrlen) == 0 ? 0 : errno;
+    const int waits[] = {0, EINPROGRESS, ECONNREFUSED, ENOENT, EAGAIN, EINTR};
+    later = later || std::ranges::count(waits, error) != 0;
+    if (error != 0 && error != EINPROGRESS) continue;
+    PollFor("a server", fd.get(), POLLOUT, end - Now(), name);
+    // If it was refused it has no peer. And where nobody listens TCP may choose
+    // the very port that it connects to as its own, and meet itself.
+    const int peer = Port(fd.get(), ::getpeername);
+    if (peer != 0 && peer != Port(fd.get(), ::getsockname)) return fd;
   }
+  if (!later) throw Error(error, "connect", name);
+  return UniqueFd();
 }
 
+void Run(const Options& options) {
+  const Seconds timeout(NumberOption(options, "timeout", HUGE_VAL));
+  const Seconds end = Now() + timeout;
+  const auto [name, addresses] = PlaceOption(options, "connect", 1);
+  UniqueFd fd;
+  PeerWait wait{"a server", "connect", name, end};
+  while (!(fd = TryConnect(addresses.get(), name, end))) wait.Pause();
+
+  // Standard input until its end, or -1.
+  int input = options.at("MESSAGE") == "-" ? STDIN_FILENO : -1;
+  std::string owed = input == -1 ? options.at("MESSAGE") + "\n" : "";
+  std::size_t sent = 0;  // Of what is owed. The rest has not even been sent.
+  for (bool open = true;;) {
+    // Whenever it may write it may read, too: otherwise each side could wait
+    // for the other to read. And it reads no input (-1) while much is owed.
+    const short events = sent == owed.size() ? POLLIN : POLLIN | POLLOUT;
+    std::array fds{pollfd{owed.size() < sizeof(Block) ? input : -1, POLLIN, 0},
+                   pollfd{fd.get(), events, 0}};
+    if (!Poll(fds, input != -1 && owed.empty() ? kForever : timeout)) {
+      throw Error(ETIMEDOUT, "poll", name, "waited for the reply");
+    }
+    Block block;
+    if (fds[0].revents != 0) {
+      const auto bytes = ReadSome(input, block, "standard input");
+      owed += bytes;
+      if (bytes.empty()) input = -1;
+    }
+    if ((fds[1].revents & POLLOUT) != 0) {
+      const auto n = Retry([&] {
+        return ::send(fd.get(), &owed[sent], owed.size() - sent, MSG_NOSIGNAL);
+      });
+      sent += static_cast<std::size_t>(Check(n, "send", name));
+    }
+    if (input == -1 && sent == owed.size() && std::exchange(open, false)) {
+      Check(::shutdown(fd.get(), SHUT_WR), "shutdown", name);
+    }
+    if ((fds[1].revents & ~POLLOUT) == 0) continue;
+    const auto n =
+        Retry([&] { return ::recv(fd.get(), block.data(), block.size(), 0); });
+    const std::string_view got(
+        block.data(), static_cast<std::size_t>(Check(n, "recv", name)));
+    if (n == 0 && input == -1 && owed.empty()) return;  // Its end, after ours.
+    if (n == 0) throw Error(ECONNRESET, "recv", name);
+    if (got.size() > sent || !owed.starts_with(got)) {
+      throw Error(EBADMSG, "recv", name, "it is not what was sent");
+    }
+    Print(got);
+    owed.erase(0, got.size());
+    sent -= got.size();
+  }
+}  // close, however this ends.
+
+}  // namespace ipc
+
 int main(int argc, char** argv) {
-  return os::Main(argc, argv, kHelp, {"unix", "tcp", "timeout"}, Run);
+  return ipc::Main(argc, argv, kHelp,
+                   {{"unix", ipc::kPath},
+                    {"tcp", ipc::kNotGiven},
+                    {"timeout", "inf"},
+                    {"MESSAGE", "Hello World"}},
+                   ipc::Run);
 }

@@ -1,8 +1,14 @@
 // The client: what goes to a server and comes back, and what happens if it does
 // not.
+#include <sys/stat.h>
+
+#include <filesystem>
+
 #include "socket/test_server.h"
 
 namespace {
+
+namespace fs = std::filesystem;
 
 using ipc_testing::Accept;
 using ipc_testing::ChildProcess;
@@ -16,6 +22,8 @@ using ipc_testing::RandomBytes;
 using ipc_testing::Receive;
 using ipc_testing::Server;
 using ipc_testing::TimeUsed;
+using ipc_testing::Words;
+using testing::IsEmpty;
 
 // --- With the server ---------------------------------------------------------
 
@@ -35,14 +43,19 @@ TEST_P(Client, GetsItsInputBack) {
 }
 
 TEST_P(Client, GetsItsInputBackThroughSmallBuffers) {
-  // Sends are short, and both ends soon have no room for more.
-  const Place place(GetParam());
-  ChildProcess server(place.Command("SMALL_SERVER"));
-  server.AwaitErr("listening");
-  ChildProcess client(place.Command("SMALL_CLIENT", {"-"}),
-                      RandomBytes(1'000'000));
-  EXPECT_EQ(client.Wait(), Exited(0)) << client.Err();
-  EXPECT_TRUE(client.Out() == RandomBytes(1'000'000));
+  // Sends are short, and one end or both soon have no room for more.
+  for (const auto& [server_program, client_program] :
+       {std::pair("SMALL_SERVER", "CLIENT"),
+        std::pair("SERVER", "SMALL_CLIENT"),
+        std::pair("SMALL_SERVER", "SMALL_CLIENT")}) {
+    const Place place(GetParam());
+    ChildProcess server(place.Command(server_program));
+    server.AwaitErr("listening");
+    ChildProcess client(place.Command(client_program, {"-"}),
+                        RandomBytes(1'000'000));
+    EXPECT_EQ(client.Wait(), Exited(0)) << client.Err();
+    EXPECT_TRUE(client.Out() == RandomBytes(1'000'000));
+  }
 }
 
 TEST_P(Client, GetsItsMessageBackAndANewline) {
@@ -132,13 +145,13 @@ TEST_P(Client, ReportsAClosedInput) {
 
 // A client, and the server's end of its connection.
 struct BadServer : Place {
-  explicit BadServer(const std::string& domain,
-                     const std::vector<std::string>& arguments = {},
+  explicit BadServer(const std::string& domain, const Words& arguments = {},
                      const std::optional<std::string>& input = "")
-      : Place(domain), listener(Address()) {
+      : Place(domain), listener(Listen()) {
     process.emplace(Command("CLIENT", arguments), input);
     client = Accept(listener);
   }
+  void Close() { client = ipc::UniqueFd(); }
   void Send(const std::string& bytes) const {
     EXPECT_EQ(::send(client.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL),
               static_cast<ssize_t>(bytes.size()));
@@ -147,8 +160,8 @@ struct BadServer : Place {
     ExpectError(*process, "client: " + call + " '" + name + "': " + reason);
   }
 
-  ipc::Listener listener;
-  os::UniqueFd client;
+  ipc::UniqueFd listener;
+  ipc::UniqueFd client;
   std::optional<ChildProcess> process;
 };
 
@@ -158,14 +171,14 @@ INSTANTIATE_TEST_SUITE_P(, ClientOfABadServer, ipc_testing::BothDomains(),
 
 TEST_P(ClientOfABadServer, NoticesThatItCloses) {
   BadServer server(GetParam(), {"-"}, std::nullopt);
-  server.client.Close();
+  server.Close();
   server.ExpectFailure("recv", "Connection reset");
 }
 
 TEST_P(ClientOfABadServer, NoticesThatItClosesWithoutAReply) {
   BadServer server(GetParam());
   EXPECT_EQ(Receive(server.client.get()), "Hello World\n");
-  server.client.Close();
+  server.Close();
   server.ExpectFailure("recv", "Connection reset");
 }
 
@@ -173,7 +186,7 @@ TEST_P(ClientOfABadServer, NoticesThatTooLittleComesBack) {
   BadServer server(GetParam());
   EXPECT_EQ(Receive(server.client.get()), "Hello World\n");
   server.Send("Hello World");
-  server.client.Close();
+  server.Close();
   server.ExpectFailure("recv", "Connection reset");
   EXPECT_EQ(server.process->Out(), "Hello World");
 }
@@ -202,15 +215,15 @@ TEST_P(ClientOfABadServer, NoticesBytesAfterTheReply) {
 
 TEST_P(ClientOfABadServer, WaitsNoLongerThanItsTimeout) {
   BadServer silent(GetParam(), {"--timeout", "0.2"});
-  silent.ExpectFailure("recv", "Connection timed out; waited for the reply");
+  silent.ExpectFailure("poll", "Connection timed out; waited for the reply");
   // One that takes nothing, either.
   BadServer deaf(GetParam(), {"--timeout", "0.2", "-"}, RandomBytes(5'000'000));
-  deaf.ExpectFailure("recv", "Connection timed out; waited for the reply");
+  deaf.ExpectFailure("poll", "Connection timed out; waited for the reply");
 }
 
 TEST_P(ClientOfABadServer, DoesNotWaitForInputWithTheTimeout) {
   BadServer server(GetParam(), {"--timeout", "0.2", "-"}, std::nullopt);
-  os::Pause(os::Timeout(400));
+  ipc::Poll({}, ipc::Seconds(0.4));
   EXPECT_FALSE(server.process->HasEnded());
 }
 
@@ -219,7 +232,7 @@ TEST_P(ClientOfABadServer, TakesLittleOfItsInputInAdvance) {
   BadServer server(GetParam(), {"-"}, std::string(5'000'000, 'x'));
   std::size_t got = 0;
   pollfd ready{server.client.get(), POLLIN, 0};
-  while (os::Poll({&ready, 1}, 300)) {
+  while (ipc::Poll({&ready, 1}, ipc::Seconds(0.3))) {
     const std::string some = Receive(server.client.get());
     if (some.empty()) break;
     got += some.size();
@@ -236,8 +249,22 @@ TEST_P(ClientOfABadServer, TakesARepliesPieces) {
     server.Send({byte});
     server.process->AwaitOut(sent += byte);
   }
-  server.client.Close();
+  server.Close();
   EXPECT_EQ(server.process->Wait(), Exited(0));
+}
+
+TEST_P(ClientOfABadServer, MayBeAnsweredAfterItsEnd) {
+  // As `sort` would: it is half-closed before the reply comes.
+  BadServer server(GetParam(), {"-"}, RandomBytes(60'000));
+  std::string got;
+  for (std::string some; !(some = Receive(server.client.get())).empty();) {
+    got += some;
+  }
+  EXPECT_TRUE(got == RandomBytes(60'000));
+  EXPECT_EQ(ipc_testing::Exchange(server.client.get(), got), "");
+  server.Close();
+  EXPECT_EQ(server.process->Wait(), Exited(0)) << server.process->Err();
+  EXPECT_TRUE(server.process->Out() == got);
 }
 
 // --- Alone -------------------------------------------------------------------
@@ -245,10 +272,8 @@ TEST_P(ClientOfABadServer, TakesARepliesPieces) {
 TEST_P(Client, GivesUpAtItsTimeout) {
   const Place place(GetParam());
   ChildProcess client(place.Command("CLIENT", {"--timeout", "0.2"}));
-  EXPECT_EQ(client.Wait(), Exited(1));
-  EXPECT_EQ(client.Err(), "client: waiting for a server on '" + place.name +
-                              "'\nclient: connect '" + place.name +
-                              "': Connection timed out; waited for a server\n");
+  ExpectError(client, "client: connect '" + place.name +
+                          "': Connection timed out; waited for a server\n");
 }
 
 TEST(ClientAtAPath, UsesNoProcessorWhileItWaits) {
@@ -276,20 +301,87 @@ TEST_P(Client, DiesOfTheSignalThatEndsIt) {
       client->Signal(signal);
       EXPECT_EQ(client->Wait(), Killed(signal));
     }
-    EXPECT_EQ(nobody.directory.Names(), std::vector<std::string>());
+    EXPECT_THAT(nobody.directory.Names(), IsEmpty());
   }
 }
 
+// --- Where no server can come ------------------------------------------------
+
+// It doesn't wait.
+void ExpectRefused(const Place& place, const std::string& reason) {
+  ChildProcess client(place.Command("CLIENT"));
+  EXPECT_EQ(client.Wait(), Exited(1));
+  EXPECT_EQ(client.Err(),
+            "client: open '" + place.name + "': " + reason + "\n");
+}
+
+TEST(ClientAtAPath, WaitsForNoServerInAMissingDirectory) {
+  Place place("unix");
+  place.name = place.directory / "missing/socket";
+  ExpectRefused(place, "No such file or directory");
+}
+
+TEST(ClientAtAPath, WaitsForNoServerBelowAFile) {
+  Place place("unix");
+  const ipc::UniqueFd file(
+      ::open(place.name.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+  place.name += "/socket";
+  ExpectRefused(place, "Not a directory");
+}
+
+TEST(ClientAtAPath, WaitsForNoServerInALoopOfLinks) {
+  Place place("unix");
+  fs::create_symlink(place.name, place.name);
+  place.name += "/socket";
+  ExpectRefused(place, "Too many levels of symbolic links");
+}
+
+TEST(ClientAtAPath, WaitsForNoServerInADirectoryThatMayNotBeSearched) {
+  Place place("unix");
+  const Place program("unix");  // Which another user may run.
+  fs::permissions(program.directory.path(), fs::perms(0755));
+  const std::string client = program.directory / "client";
+  fs::copy_file(Program("CLIENT"), client);
+  fs::permissions(client, fs::perms(0755));
+  fs::permissions(place.directory.path(), fs::perms(0));
+  ChildProcess process({client, "--unix", place.name}, "", [] {
+    // Root may search any.
+    if (::geteuid() == 0 && ::setuid(65534) != 0) ::_exit(125);
+  });
+  EXPECT_EQ(process.Wait(), Exited(1));
+  EXPECT_EQ(process.Err(),
+            "client: open '" + place.name + "': Permission denied\n");
+  fs::permissions(place.directory.path(), fs::perms(0700));
+}
+
+TEST(ClientAtAPort, WaitsForNoServerAtPort0) {
+  Place place("tcp");
+  place.name = "127.0.0.1:0";
+  ChildProcess client(place.Command("CLIENT"));
+  EXPECT_EQ(client.Wait(), Exited(2));
+  EXPECT_EQ(client.Err(),
+            "client: --tcp '127.0.0.1:0' has no port; see --help\n");
+}
+
+TEST(ClientAtAPort, WaitsForNoServerOfAnUnknownHost) {
+  Place place("tcp");
+  place.name = "a..b:1";
+  ChildProcess client(place.Command("CLIENT"));
+  ExpectError(client, "client: getaddrinfo 'a..b:1': Cannot assign");
+}
+
+// --- Usage -------------------------------------------------------------------
+
 TEST(ClientUsage, WrongIsStatus2) {
-  for (const std::vector<std::string>& arguments :
-       std::vector<std::vector<std::string>>{{"one", "two"},
-                                             {"--no-such-option"},
-                                             {"--unix"},
-                                             {"--unix", "/x", "--tcp", "h:1"},
-                                             {"--tcp", "127.0.0.1"},
-                                             {"--timeout", "-1"},
-                                             {"--timeout", "x"}}) {
-    std::vector<std::string> command{Program("CLIENT")};
+  for (const Words& arguments :
+       std::vector<Words>{{"one", "two"},
+                          {"--no-such-option"},
+                          {"--unix"},
+                          {"--unix", "/x", "--tcp", "h:1"},
+                          {"--tcp", "127.0.0.1"},
+                          {"--timeout", "-1"},
+                          {"--timeout", "x"}}) {
+    Words command{Program("CLIENT")};
     command.insert(command.end(), arguments.begin(), arguments.end());
     ChildProcess client(command);
     EXPECT_EQ(client.Wait(), Exited(2)) << arguments[0];

@@ -1,21 +1,25 @@
 // The server: what it owes to its clients, to other servers, and to the names
 // that it uses.
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include <filesystem>
+#include <tuple>
 
 #include "socket/test_server.h"
 
 namespace {
 
 namespace fs = std::filesystem;
-using ipc::Address;
 using ipc_testing::Answers;
 using ipc_testing::ChildProcess;
 using ipc_testing::Exchange;
 using ipc_testing::Exited;
 using ipc_testing::ExpectError;
+using ipc_testing::kAnotherPrograms;
+using ipc_testing::kAnotherUsers;
 using ipc_testing::Killed;
+using ipc_testing::kInUse;
 using ipc_testing::kLittle;
 using ipc_testing::Place;
 using ipc_testing::Program;
@@ -23,6 +27,9 @@ using ipc_testing::RandomBytes;
 using ipc_testing::Receive;
 using ipc_testing::Server;
 using ipc_testing::TimeUsed;
+using ipc_testing::Words;
+using testing::ElementsAre;
+using testing::IsEmpty;
 
 // Sends what fits in without waiting, and returns how much that was.
 std::size_t Fill(int fd) {
@@ -44,7 +51,7 @@ INSTANTIATE_TEST_SUITE_P(, ServerOfMany, ipc_testing::BothDomains(),
 
 TEST_P(ServerOfMany, Answers100AtOnce) {
   const Server server(GetParam());
-  std::vector<os::UniqueFd> clients(100);
+  std::vector<ipc::UniqueFd> clients(100);
   for (auto& client : clients) client = server.Connect();
   for (const auto& client : clients) {
     const std::string bytes = RandomBytes(1000);
@@ -102,7 +109,7 @@ TEST_P(ServerOfMany, OutlivesThoseThatVanish) {
     Fill(vanishing.get());
     const linger reset{1, 0};  // RST in place of FIN.
     ::setsockopt(vanishing.get(), SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
-    vanishing.Close();
+    vanishing = ipc::UniqueFd();
     EXPECT_TRUE(Answers(other));
   }
 }
@@ -136,12 +143,20 @@ TEST_P(ServerOfMany, UsesNoProcessorWhileTheyAreSilent) {
   EXPECT_LT(TimeUsed(server.process), kLittle);
 }
 
+TEST_P(ServerOfMany, TakesOneThatCouldNotBeTakenWithoutAFurtherEvent) {
+  if (!fs::exists("/usr/bin/strace")) GTEST_SKIP() << "strace is not there";
+  const Place place(GetParam());
+  ChildProcess server(ipc_testing::WithFault("accept4", "error=ENFILE:when=1",
+                                             place.Command("SERVER")));
+  server.AwaitErr("listening");
+  EXPECT_TRUE(Answers(place.Connect()));
+}
+
 // --- Other programs as clients -----------------------------------------------
 
 // Runs the program with the input, if it is installed, and expects it back.
-void ExpectEcho(const std::string& program,
-                const std::vector<std::string>& arguments) {
-  std::vector<std::string> command{"/usr/bin/" + program};
+void ExpectEcho(const std::string& program, const Words& arguments) {
+  Words command{"/usr/bin/" + program};
   if (!fs::exists(command[0])) GTEST_SKIP() << command[0] << " is not there";
   command.insert(command.end(), arguments.begin(), arguments.end());
   const std::string input = RandomBytes(10000);
@@ -182,7 +197,7 @@ TEST_P(ServerEnd, BySignalLeavesNothing) {
     EXPECT_TRUE(Answers(silent));
     server.process.Signal(signal);
     EXPECT_EQ(server.process.Wait(), Killed(signal));
-    EXPECT_EQ(server.directory.Names(), std::vector<std::string>());
+    EXPECT_THAT(server.directory.Names(), IsEmpty());
     EXPECT_EQ(Receive(silent.get()), "");
   }
 }
@@ -198,7 +213,7 @@ TEST_P(ServerEnd, ByKillIsNoObstacleToTheNext) {
   EXPECT_TRUE(Answers(server.Connect()));
   next.Signal(SIGTERM);
   EXPECT_EQ(next.Wait(), Killed(SIGTERM));
-  EXPECT_EQ(server.directory.Names(), std::vector<std::string>());
+  EXPECT_THAT(server.directory.Names(), IsEmpty());
 }
 
 // --- Names -------------------------------------------------------------------
@@ -218,7 +233,7 @@ TEST_P(ServerName, IsOneServersAtATime) {
   const auto client = first.Connect();
   EXPECT_TRUE(Answers(client));
   ExpectRefused(first, GetParam() == "unix"
-                           ? "open '" + first.name + ".lock': Device or"
+                           ? "open '" + first.name + ".lock': " + kInUse
                            : "bind '" + first.name + "': Address already");
   EXPECT_TRUE(Answers(client));
   EXPECT_TRUE(Answers(first.Connect()));
@@ -246,20 +261,23 @@ void ExpectLeft(const Place& place, const std::string& path,
 }
 
 void Write(const std::string& path, const std::string& text) {
-  const os::UniqueFd fd(
+  const ipc::UniqueFd fd(
       ::open(path.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
-  os::WriteAll(fd.get(), os::Bytes(text), path);
+  ipc::WriteAll(fd.get(), text, path);
 }
 
 class ServerPath : public testing::Test {
  protected:
-  void ExpectLeftAsItWas() {
-    ExpectLeft(place_, place_.name, "connect '" + place_.name + "': File exi");
-    // A client doesn't wait for it either.
-    ChildProcess client(place_.Command("CLIENT"));
-    ExpectError(client, "client: connect '" + place_.name + "': File exists");
+  void ExpectServerLeavesIt(const std::string& reason = kAnotherPrograms) {
+    ExpectLeft(place_, place_.name, "open '" + place_.name + "': " + reason);
   }
-  void ExpectLockLeftAsItWas(const std::string& reason) {
+  // A client doesn't wait for it either.
+  void ExpectBothLeaveIt(const std::string& reason = kAnotherPrograms) {
+    ExpectServerLeavesIt(reason);
+    ChildProcess client(place_.Command("CLIENT"));
+    ExpectError(client, "client: open '" + place_.name + "': " + reason);
+  }
+  void ExpectLockLeft(const std::string& reason) {
     ExpectLeft(place_, lock_, "open '" + lock_ + "': " + reason);
   }
 
@@ -269,86 +287,139 @@ class ServerPath : public testing::Test {
 
 TEST_F(ServerPath, OfAFileIsLeft) {
   Write(place_.name, "mine");
-  ExpectLeftAsItWas();
+  ExpectBothLeaveIt();
 }
 
 TEST_F(ServerPath, OfAnEmptyFileIsLeft) {
   Write(place_.name, "");
-  ExpectLeftAsItWas();
+  ExpectBothLeaveIt();
 }
 
 TEST_F(ServerPath, OfADirectoryIsLeft) {
   fs::create_directory(place_.name);
-  ExpectLeftAsItWas();
+  ExpectBothLeaveIt();
 }
 
 TEST_F(ServerPath, OfALinkIsLeft) {
   fs::create_symlink("nothing", place_.name);
-  ExpectLeftAsItWas();
+  ExpectBothLeaveIt();
 }
 
 TEST_F(ServerPath, OfALinkToASocketIsLeft) {
   const Server other("unix");
   fs::create_symlink(other.name, place_.name);
-  ExpectLeftAsItWas();
+  ExpectBothLeaveIt();
 }
 
 TEST_F(ServerPath, OfAFifoIsLeft) {
   ASSERT_EQ(::mkfifo(place_.name.c_str(), 0600), 0);
-  ExpectLeftAsItWas();
+  ExpectBothLeaveIt();
 }
 
-// One that knows of no lock.
-os::UniqueFd ForeignListener(const Address& address) {
-  os::UniqueFd fd = address.Socket();
-  EXPECT_EQ(::bind(fd.get(), address.get(), address.length), 0);
-  EXPECT_EQ(::listen(fd.get(), 1), 0);
-  return fd;
-}
-
+// One that knows of no lock and no mark.
 TEST_F(ServerPath, OfAForeignServerIsLeft) {
-  const auto listener = ForeignListener(place_.Address());
-  ExpectLeft(place_, place_.name, "bind '" + place_.name + "': Address alr");
+  const auto listener = place_.Listen(1);
+  ExpectServerLeavesIt();
   // Also when it has no room for one more.
   const auto full = [this] {
-    std::vector<os::UniqueFd> clients;
+    std::vector<ipc::UniqueFd> clients;
+    const auto address = place_.Addresses();
     do {
-      clients.push_back(place_.Address().Socket());
-    } while (::connect(clients.back().get(), place_.Address().get(),
-                       place_.Address().length) == 0);
+      clients.push_back(place_.Socket());
+    } while (::connect(clients.back().get(), address->ai_addr,
+                       address->ai_addrlen) == 0);
     return clients;
   }();
-  ExpectLeft(place_, place_.name, "bind '" + place_.name + "': Address alr");
+  ExpectServerLeavesIt();
 }
 
-TEST_F(ServerPath, ThatADeadServerLeftIsTaken) {
-  ForeignListener(place_.Address());
-  const State before(place_.name);
-  ChildProcess process(place_.Command("SERVER"));
-  process.AwaitErr("listening");
-  EXPECT_FALSE(State(place_.name) == before);
-  EXPECT_TRUE(Answers(ipc::Connect(place_.Address(), os::Timeout(0))));
+TEST_F(ServerPath, ThatADeadForeignServerLeftIsLeft) {
+  place_.Listen();
+  ExpectServerLeavesIt();
+}
+
+TEST_F(ServerPath, OfAnotherUsersSocketIsLeft) {
+  if (::geteuid() != 0) GTEST_SKIP() << "only root can give a socket away";
+  const auto listener = place_.Listen();
+  ASSERT_EQ(::lchown(place_.name.c_str(), 65534, 65534), 0);
+  ExpectBothLeaveIt(kAnotherUsers);
+  // With the mark it would be ours, were it not another's.
+  ASSERT_EQ(::chmod(place_.name.c_str(), 01600), 0);
+  ExpectBothLeaveIt(kAnotherUsers);
 }
 
 TEST_F(ServerPath, WithSomethingElseAsItsLockIsRefused) {
   Write(lock_, "mine");
-  ExpectLockLeftAsItWas("File exists");
+  ExpectLockLeft(kAnotherPrograms);
+  fs::remove(lock_);
+  Write(lock_, "");
+  ExpectLockLeft(kAnotherPrograms);
   fs::remove(lock_);
   fs::create_symlink("nothing", lock_);
-  ExpectLockLeftAsItWas("Too many levels of symbolic links");
+  ExpectLockLeft("Too many levels of symbolic links");
   fs::remove(lock_);
   fs::create_directory(lock_);
-  ExpectLockLeftAsItWas("Is a directory");
+  ExpectLockLeft("Is a directory");
   fs::remove(lock_);
   ASSERT_EQ(::mkfifo(lock_.c_str(), 0600), 0);
-  ExpectLockLeftAsItWas("File exists");
+  ExpectLockLeft(kAnotherPrograms);
+}
+
+// It makes the file, and has a lock on it that looks like ours.
+TEST_F(ServerPath, WithALockOfFlocksIsRefused) {
+  const std::string flock = "/usr/bin/flock";
+  if (!fs::exists(flock)) GTEST_SKIP() << flock << " is not there";
+  ChildProcess process(
+      {flock, lock_, "/bin/sh", "-c", "echo locked; cat; echo unlocked"},
+      std::nullopt);
+  process.AwaitOut("locked");
+  ExpectLockLeft(kAnotherPrograms);
+  process.CloseInput();
+  EXPECT_EQ(process.Wait(), Exited(0));
+  ExpectLockLeft(kAnotherPrograms);
+}
+
+// Only the lock tells that a server lives: its path is as one that was left.
+TEST_F(ServerPath, RemovedByHandStaysItsServers) {
+  Server first("unix");
+  fs::remove(first.name);
+  ExpectRefused(first, "open '" + first.name + ".lock': " + kInUse);
+  first.process.Signal(SIGTERM);
+  EXPECT_EQ(first.process.Wait(), Killed(SIGTERM));
+  EXPECT_THAT(first.directory.Names(), IsEmpty());
+}
+
+TEST_F(ServerPath, RemovedByHandWithItsLockIsTheNextServers) {
+  Server first("unix");
+  fs::remove(first.name);
+  fs::remove(first.name + ".lock");
+  ChildProcess second(first.Command("SERVER"));
+  second.AwaitErr("listening");
+  first.process.Signal(SIGTERM);
+  EXPECT_EQ(first.process.Wait(), Killed(SIGTERM));
+  EXPECT_THAT(first.directory.Names(), ElementsAre("socket", "socket.lock"));
+  EXPECT_TRUE(Answers(first.Connect()));
+  second.Signal(SIGTERM);
+  EXPECT_EQ(second.Wait(), Killed(SIGTERM));
+  EXPECT_THAT(first.directory.Names(), IsEmpty());
+}
+
+TEST_F(ServerPath, ThatAStrangerHasTakenIsLeftInTheEnd) {
+  Server server("unix");
+  fs::remove(server.name);
+  const auto stranger = server.Listen();
+  server.process.Signal(SIGTERM);
+  EXPECT_EQ(server.process.Wait(), Killed(SIGTERM));
+  EXPECT_THAT(server.directory.Names(), ElementsAre("socket"));
+  server.Connect();
 }
 
 TEST_F(ServerPath, IsOnlyItsUsers) {
   for (const mode_t mask : {0U, 022U, 077U}) {
     const Server server("unix", [mask] { ::umask(mask); });
     for (const auto& path : {server.name, server.name + ".lock"}) {
-      EXPECT_EQ(State(path).status.st_mode & 07777U, 0600U) << path;
+      EXPECT_EQ(State(path).status.st_mode & 07777U, 0600U | ipc::kOurs)
+          << path;
     }
   }
 }
@@ -357,14 +428,14 @@ TEST_F(ServerPath, HasUpTo107Bytes) {
   place_.name += std::string(107 - place_.name.size(), 'x');
   ChildProcess process(place_.Command("SERVER"));
   process.AwaitErr("listening on '" + place_.name + "'");
-  EXPECT_TRUE(Answers(ipc::Connect(place_.Address(), os::Timeout(0))));
+  EXPECT_TRUE(Answers(place_.Connect()));
 }
 
 TEST_F(ServerPath, OfMoreBytesIsRefused) {
   place_.name += std::string(108 - place_.name.size(), 'x');
   ExpectRefused(place_, "bind '" + place_.name +
-                            "': File name too long; a path has 1 to 107 byte");
-  EXPECT_EQ(place_.directory.Names(), std::vector<std::string>());
+                            "': Invalid argument; a path has 1 to 107 byte");
+  EXPECT_THAT(place_.directory.Names(), IsEmpty());
 }
 
 TEST_F(ServerPath, IsNotEmpty) {
@@ -387,7 +458,7 @@ void ExpectAnyPort(const std::string& host) {
   const std::string said = process.Err();
   const std::size_t start = said.find('\'') + 1;
   place.name = said.substr(start, said.rfind('\'') - start);
-  EXPECT_TRUE(Answers(ipc::Connect(place.Address(), os::Timeout(0))));
+  EXPECT_TRUE(Answers(place.Connect()));
 }
 
 TEST(ServerPort, MayBeAny) { ExpectAnyPort("127.0.0.1"); }
@@ -406,14 +477,16 @@ TEST(ServerPort, MayBeOfVersion6) {
 // --- Usage -------------------------------------------------------------------
 
 TEST(ServerUsage, WrongIsStatus2) {
-  for (const std::vector<std::string>& arguments :
-       std::vector<std::vector<std::string>>{{"operand"},
-                                             {"--timeout", "1"},
-                                             {"--unix"},
-                                             {"--unix", "/x", "--tcp", "h:1"},
-                                             {"--tcp", "127.0.0.1"},
-                                             {"--tcp", "127.0.0.1:70000"}}) {
-    std::vector<std::string> command{Program("SERVER")};
+  for (const Words& arguments :
+       std::vector<Words>{{"operand"},
+                          {"--timeout", "1"},
+                          {"--unix"},
+                          {"--unix", "/x", "--tcp", "h:1"},
+                          {"--tcp", ""},
+                          {"--tcp", "none"},
+                          {"--tcp", "127.0.0.1"},
+                          {"--tcp", "127.0.0.1:70000"}}) {
+    Words command{Program("SERVER")};
     command.insert(command.end(), arguments.begin(), arguments.end());
     ChildProcess process(command);
     EXPECT_EQ(process.Wait(), Exited(2)) << arguments[0];

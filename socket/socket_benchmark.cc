@@ -1,5 +1,10 @@
-// What socket.h and posix.h cost on a connection, beside bare send and recv.
-#include "socket.h"
+// What send, recv and poll cost on a connection that doesn't block, as the
+// samples use it, beside bare write and read.
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "address.h"
 #include "testing/benchmark.h"
 
 namespace {
@@ -8,54 +13,93 @@ using ipc_benchmark::Message;
 using ipc_benchmark::Setup;
 using ipc_benchmark::Side;
 
-// A listening server, the parent's, and where it is.
+// A listening socket, the parent's, and where it is.
 template <bool kTcp>
 struct Server {
   explicit Server(const Setup& setup)
-      : listener(kTcp ? ipc::Address::Tcp("127.0.0.1:0")
-                      : ipc::Address::Unix("/tmp/" + setup.name)),
-        address(kTcp ? ipc::Address::Of(listener.fd())
-                     : ipc::Address::Unix("/tmp/" + setup.name)) {}
-  ipc::Listener listener;
-  ipc::Address address;
-};
+      : name("/tmp/" + setup.name),
+        address(kTcp ? ipc::TcpAddresses("127.0.0.1:0", 0)
+                     : ipc::PathAddress(name, "bind")),
+        listener(Socket()) {
+    ipc::Check(::bind(listener.get(), address->ai_addr, address->ai_addrlen),
+               "bind", name);
+    ipc::Check(::listen(listener.get(), 1), "listen", name);
+    if (!kTcp) return;
+    const int port = ipc::Port(listener.get(), ::getsockname);
+    address = ipc::TcpAddresses("127.0.0.1:" + std::to_string(port), 1);
+  }
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+  ~Server() {
+    if (!kTcp) ::unlink(name.c_str());
+  }
+  ipc::UniqueFd Socket() const {
+    ipc::UniqueFd fd(
+        ::socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    const int on = 1;
+    ::setsockopt(ipc::Check(fd.get(), "socket", name), IPPROTO_TCP, TCP_NODELAY,
+                 &on, sizeof(on));
+    return fd;
+  }
 
-template <bool kTcp>
-struct Header {
-  using Shared = Server<kTcp>;
-  Header(const Shared& server, Side side) : name(server.address.name) {
-    if (side == Side::kChild) {
-      fd = ipc::Connect(server.address, os::kForever);
-    } else {
-      os::PollFor("a client", server.listener.fd(), POLLIN, name, os::kForever);
-      server.listener.Accept(fd);
-    }
-    // Who does nothing but wait for this one connection needs no poll.
-    os::Check("fcntl", name, ::fcntl, fd.get(), F_SETFL, 0);
-  }
-  void Send(const Message& message) {
-    os::WriteAll(fd.get(), os::Bytes(message), name);
-  }
-  void Receive(Message& message) {
-    auto rest = std::as_writable_bytes(std::span(message));
-    while (!rest.empty()) {
-      const std::size_t n = os::ReadSome(fd.get(), rest, name);
-      if (n == 0) throw os::Error(ECONNRESET, "read", name);
-      rest = rest.subspan(n);
-    }
-  }
   std::string name;
-  os::UniqueFd fd;
+  ipc::Addresses address;
+  ipc::UniqueFd listener;
+};
+
+// The bare calls.
+template <bool kTcp>
+struct Floor {
+  using Shared = Server<kTcp>;
+  Floor(const Shared& server, Side side) {
+    if (side == Side::kParent) {
+      fd = ipc::UniqueFd(
+          ::accept4(server.listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+      ipc::Check(fd.get(), "accept4", server.name);
+      return;
+    }
+    fd = server.Socket();
+    ipc::Check(::connect(fd.get(), server.address->ai_addr,
+                         server.address->ai_addrlen),
+               "connect", server.name);
+  }
+  void Send(const Message& message) {
+    ipc_benchmark::BareWrite(fd.get(), message);
+  }
+  void Receive(Message& message) { ipc_benchmark::BareRead(fd.get(), message); }
+
+  ipc::UniqueFd fd;
 };
 
 template <bool kTcp>
-struct Floor : Header<kTcp> {
-  using Header<kTcp>::Header;
+struct Samples : Floor<kTcp> {
+  using Shared = Server<kTcp>;
+  Samples(const Shared& server, Side side) : Floor<kTcp>(server, side) {
+    ipc::Check(::fcntl(this->fd.get(), F_SETFL, O_NONBLOCK), "fcntl",
+               server.name);
+  }
+  // Whether bytes were sent or received; waits for `events` where none could
+  // be.
+  bool Moved(ssize_t n, short events) {
+    if (n > 0) return true;
+    if (n == 0) throw ipc::Error(ECONNRESET, "recv", "benchmark");
+    if (errno != EAGAIN) throw ipc::Error(errno, "send", "benchmark");
+    ipc::PollFor("it", this->fd.get(), events, ipc::kForever, "benchmark");
+    return false;
+  }
   void Send(const Message& message) {
-    ipc_benchmark::BareWrite(this->fd.get(), message);
+    for (std::size_t done = 0; done < message.size();) {
+      const auto n = ::send(this->fd.get(), message.data() + done,
+                            message.size() - done, MSG_NOSIGNAL);
+      if (Moved(n, POLLOUT)) done += static_cast<std::size_t>(n);
+    }
   }
   void Receive(Message& message) {
-    ipc_benchmark::BareRead(this->fd.get(), message);
+    for (std::size_t done = 0; done < message.size();) {
+      const auto n = ::recv(this->fd.get(), message.data() + done,
+                            message.size() - done, 0);
+      if (Moved(n, POLLIN)) done += static_cast<std::size_t>(n);
+    }
   }
 };
 
@@ -63,7 +107,7 @@ struct Floor : Header<kTcp> {
 
 int main(int argc, char** argv) {
   return ipc_benchmark::Main(argc, argv, [] {
-    ipc_benchmark::Register<Header<false>, Floor<false>>("socket_unix");
-    ipc_benchmark::Register<Header<true>, Floor<true>>("socket_tcp");
+    ipc_benchmark::Register<Samples<false>, Floor<false>>("socket_unix");
+    ipc_benchmark::Register<Samples<true>, Floor<true>>("socket_tcp");
   });
 }

@@ -1,124 +1,233 @@
-// What a client does to the server's Echo, and what a server answers a client.
-#include "socket/socket.h"
+// What a client does to the server, and what a server answers the client.
+#include <poll.h>
+
+#include <filesystem>
+#include <optional>
+
+#include "socket/address.h"
 #include "testing/fuzz.h"
 
-// The client itself, with a server that has answered before it was asked.
-static os::UniqueFd server_end;
+// The samples themselves. Each time the server waits, its clients act; its
+// sockets have room for little. The client is connected to a socket pair.
+static int ActAndPoll(pollfd* fds, nfds_t count, int timeout);
+static int AcceptSmall(int fd, sockaddr* address, socklen_t* size, int flags);
+static int ConnectPair(int fd, const sockaddr* address, socklen_t size);
+static int NamePeer(int fd, sockaddr* address, socklen_t* size);
 namespace ipc {
-static os::UniqueFd Answered(const Address& /*server*/, os::Timeout /*wait*/) {
-  return std::move(server_end);
-}
+static void SayNothing(std::string_view /*text*/) {}
 }  // namespace ipc
-#define Connect Answered
-#define main ClientMain
-#include "socket/client.cc"
-#undef Connect
+#define accept4 AcceptSmall
+#define kHelp kServerHelp
+#define main ServerMain
+#define poll ActAndPoll
+#define Run RunServer
+#define Say SayNothing
+#include "socket/server.cc"
+#undef accept4
+#undef kHelp
 #undef main
+#undef poll
+#undef Run
+#undef Say
+#define connect ConnectPair
+#define getpeername NamePeer
+#define kHelp kClientHelp
+#define main ClientMain
+#define Run RunClient
+#include "socket/client.cc"
+#undef connect
+#undef getpeername
+#undef kHelp
+#undef main
+#undef Run
 
 namespace {
 
 using ipc_testing::FuzzInput;
 using ipc_testing::Require;
 
-struct Pair {
-  Pair() {
-    int fds[2];
-    Require(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0,
-                         fds) == 0,
-            "socketpair");
-    ours = os::UniqueFd(fds[0]);
-    peer = os::UniqueFd(fds[1]);
-  }
-  os::UniqueFd ours;
-  os::UniqueFd peer;
+// --- The server --------------------------------------------------------------
+
+// Removed at the end.
+struct Directory {
+  Directory() { Require(::mkdtemp(path.data()) != nullptr, "mkdtemp"); }
+  Directory(const Directory&) = delete;
+  Directory& operator=(const Directory&) = delete;
+  ~Directory() { std::filesystem::remove_all(path); }
+  std::string path = "/tmp/ipc-fuzz-XXXXXX";
 };
 
-// Each byte is what the client does next: its high bits say how much of it.
-void Serve(FuzzInput input) {
-  Pair pair;
-  // Little, so that the server has to wait.
-  const int small = 1;
-  ::setsockopt(pair.ours.get(), SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
-  ipc::Echo echo{std::move(pair.ours), {}, {}};
-  std::string owed;
-  char next = 0;
-  bool open = true;   // The client may still send,
-  bool there = true;  // and receive.
-  auto receive = [&](std::size_t most) {
-    std::string got(most, '\0');
-    const auto n = ::recv(pair.peer.get(), got.data(), got.size(), 0);
-    got.resize(static_cast<std::size_t>(std::max<ssize_t>(n, 0)));
-    Require(owed.starts_with(got), "what comes back is what was sent");
-    owed.erase(0, got.size());
-  };
-  while (!input.empty()) {
-    const std::uint8_t byte = input.Byte();
-    const std::size_t amount = (byte >> 3U) * 1024U + 1U;
-    switch (byte & 7U) {
-      case 0:
-      case 1:
-      case 2: {
-        std::string text(amount, '\0');
-        for (char& c : text) c = next++;
-        if (!open) break;
-        const auto n = ::send(pair.peer.get(), text.data(), text.size(), 0);
-        const auto sent = static_cast<std::size_t>(std::max<ssize_t>(n, 0));
-        next = static_cast<char>(next - static_cast<char>(amount - sent));
-        owed.append(text, 0, sent);
-        break;
-      }
-      case 3:
-        if (there) receive(amount);
-        break;
-      case 4:
-        ::shutdown(pair.peer.get(), SHUT_WR);
-        open = false;
-        break;
-      case 5:
-        pair.peer.Close();
-        open = there = false;
-        break;
-      default:
-        if (!echo.Step()) {
-          Require(!open && (!there || echo.unsent.empty()),
-                  "the server does not end before the client");
-          input = FuzzInput(nullptr, 0);
-        }
-    }
-  }
-  if (!there) return;
-  ::shutdown(pair.peer.get(), SHUT_WR);
-  while (echo.Step()) receive(1 << 16);
-  receive(1 << 16);
-  Require(owed.empty(), "all comes back");
+const std::string& Path() {
+  static const Directory directory;
+  static const std::string path = directory.path + "/socket";
+  return path;
 }
 
+// A client of the server. Each byte of the input is what it does next: the high
+// bits say how much of it.
+class Customer {
+ public:
+  explicit Customer(FuzzInput input) : input_(input) {
+    const auto address = ipc::PathAddress(Path(), "connect");
+    fd_ = ipc::UniqueFd(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0));
+    Require(::connect(fd_.get(), address->ai_addr, address->ai_addrlen) == 0,
+            "the server listens");
+  }
+
+  // Until it is the server's turn. False at the end.
+  bool Act() {
+    while (!input_.empty()) {
+      const std::uint8_t byte = input_.Byte();
+      const std::size_t amount = (byte >> 3U) * 1024U + 1U;
+      switch (byte & 7U) {
+        case 0:
+        case 1:
+        case 2:
+          Send(amount);
+          break;
+        case 3:
+          Receive(amount);
+          break;
+        case 4:
+          HalfClose();
+          break;
+        case 5:
+          fd_ = ipc::UniqueFd();
+          return true;
+        default:
+          return fd_ && !ended_;
+      }
+    }
+    // Now it wants all.
+    HalfClose();
+    Receive(1 << 20);
+    Require(++turns_ < 1000, "the server ends after the client");
+    return fd_ && !ended_;
+  }
+
+ private:
+  void Send(std::size_t amount) {
+    if (!fd_ || half_closed_) return;
+    std::string text(amount, '\0');
+    for (std::size_t i = 0; i < amount; ++i) {
+      text[i] = static_cast<char>(next_ + i);
+    }
+    const auto n = ::send(fd_.get(), text.data(), amount, MSG_NOSIGNAL);
+    Require(n != -1 || errno == EAGAIN, "the server goes on receiving");
+    if (n == -1) return;
+    next_ += static_cast<std::size_t>(n);
+    owed_.append(text, 0, static_cast<std::size_t>(n));
+  }
+  void Receive(std::size_t most) {
+    if (!fd_ || ended_) return;
+    std::string got(most, '\0');
+    const auto n = ::recv(fd_.get(), got.data(), got.size(), 0);
+    if (n == -1 && errno == EAGAIN) return;
+    Require(n != -1, "there is no error");
+    got.resize(static_cast<std::size_t>(n));
+    Require(owed_.starts_with(got), "what comes back is what was sent");
+    owed_.erase(0, got.size());
+    ended_ = n == 0;
+    Require(!ended_ || half_closed_, "the server doesn't end first");
+    Require(!ended_ || owed_.empty(), "all comes back");
+  }
+  void HalfClose() {
+    if (fd_) ::shutdown(fd_.get(), SHUT_WR);
+    half_closed_ = true;
+  }
+
+  FuzzInput input_;
+  ipc::UniqueFd fd_;
+  std::string owed_;
+  std::size_t next_ = 0;
+  bool half_closed_ = false;
+  bool ended_ = false;
+  int turns_ = 0;
+};
+
+struct Done {};
+std::optional<FuzzInput> input;  // Of the first client.
+std::optional<Customer> customer;
+
+// Whatever the first client did, there may be a second one.
+void Serve(FuzzInput first_input) {
+  input = first_input;
+  const ipc::Options options{{"unix", Path()}, {"tcp", ipc::kNotGiven}};
+  try {
+    ipc::RunServer(options);
+  } catch (const Done&) {
+  }
+  customer.reset();
+  Require(::access(Path().c_str(), F_OK) == -1, "it has removed its path");
+}
+
+// --- The client --------------------------------------------------------------
+
+int server_end = -1;  // One that has answered before it was asked.
+
 // What to send, and what comes back: the same, or else.
-void Ask(FuzzInput input) {
-  Pair pair;
-  const bool ends = (input.Byte() & 1) != 0;
-  std::string message = input.Argument();
+void Ask(FuzzInput asked) {
+  int ends[2];
+  Require(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0,
+                       ends) == 0,
+          "socketpair");
+  const ipc::UniqueFd ours(ends[0]);
+  const ipc::UniqueFd peer(ends[1]);
+  server_end = ours.get();
+  const bool ends_too = (asked.Byte() & 1) != 0;
+  const std::string message = asked.Argument();
   if (message == "-") return;  // Standard input.
-  const std::string reply = input.Text(1 << 16);
-  const auto n = ::send(pair.peer.get(), reply.data(), reply.size(), 0);
+  const std::string reply = asked.Text(1 << 16);
+  const auto n = ::send(peer.get(), reply.data(), reply.size(), 0);
   Require(n == static_cast<ssize_t>(reply.size()), "send");
-  if (ends) ::shutdown(pair.peer.get(), SHUT_WR);
-  server_end = std::move(pair.ours);
+  if (ends_too) ::shutdown(peer.get(), SHUT_WR);
 
   const ipc_testing::Output output;
-  ipc_testing::Arguments main({"client", "--timeout", "0", "--", message});
-  message += '\n';
+  const ipc::Options options{{"unix", ipc::kPath},
+                             {"tcp", "127.0.0.1:1"},
+                             {"timeout", "0"},
+                             {"MESSAGE", message}};
   bool good = true;
   try {
-    Run({main.argc(), main.argv(), "", {"unix", "tcp", "timeout"}});
-  } catch (const os::Error&) {
+    ipc::RunClient(options);
+  } catch (const ipc::Error&) {
     good = false;
   }
-  Require(good == (ends && reply == message), "the reply is what was sent");
-  Require(message.starts_with(output.Text()), "nothing else is printed");
+  Require(good == (ends_too && reply == message + "\n"),
+          "the reply is what was sent");
+  Require((message + "\n").starts_with(output.Text()),
+          "nothing else is printed");
 }
 
 }  // namespace
+
+int ActAndPoll(pollfd* fds, nfds_t count, int /*timeout*/) {
+  if (!customer) {
+    customer.emplace(*input);
+  } else if (!customer->Act()) {
+    if (!input.has_value()) throw Done();
+    input.reset();
+    static constexpr std::uint8_t kSendsOnce[] = {0x08, 6};
+    customer.emplace(FuzzInput(kSendsOnce, sizeof(kSendsOnce)));
+  }
+  return ::poll(fds, count, 0);
+}
+
+int AcceptSmall(int fd, sockaddr* address, socklen_t* size, int flags) {
+  const int client = ::accept4(fd, address, size, flags);
+  const int small = 1;
+  ::setsockopt(client, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
+  return client;
+}
+
+int ConnectPair(int fd, const sockaddr* /*address*/, socklen_t /*size*/) {
+  return ::dup2(server_end, fd) == -1 ? -1 : 0;
+}
+
+int NamePeer(int /*fd*/, sockaddr* address, socklen_t* /*size*/) {
+  reinterpret_cast<sockaddr_in6*>(address)->sin6_port = htons(1);
+  return 0;
+}
 
 // Who is tested, and then what happens.
 std::vector<std::string> ipc_testing::Seeds() {
@@ -131,7 +240,7 @@ std::vector<std::string> ipc_testing::Seeds() {
       "c\0hello\0hello\n"s,
       "c\1\0\n"s,
       "c\1\0"s,
-      // The server: it is sent to, steps and sees the end, or the reset.
+      // The server: it is sent to, has its turn and sees the end, or the reset.
       "s\xf8\xf8\xf8\xf8\6\6\6\xfb\6\xfb\6\xfb\4\6\xfb\6"s,
       "s\0\1\2\4\6\6\6"s,
       "s\xf8\xf8\xf8\xf8\6\6\6\5\6\6\6\6\6"s,
@@ -141,11 +250,11 @@ std::vector<std::string> ipc_testing::Seeds() {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data,
                                       std::size_t size) {
-  FuzzInput input(data, size);
-  if ((input.Byte() & 0x10) != 0) {
-    Serve(input);
+  FuzzInput bytes(data, size);
+  if ((bytes.Byte() & 0x10) != 0) {
+    Serve(bytes);
   } else {
-    Ask(input);
+    Ask(bytes);
   }
   return 0;
 }

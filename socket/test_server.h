@@ -2,21 +2,33 @@
 #ifndef SOCKET_TEST_SERVER_H_
 #define SOCKET_TEST_SERVER_H_
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <chrono>
 #include <functional>
+#include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
-#include "socket/socket.h"
+#include "socket/address.h"
 #include "testing/child_process.h"
 
 namespace ipc_testing {
 
-inline constexpr os::Timeout kPatience = ChildProcess::kPatience;
+using Words = std::vector<std::string>;
+
+inline constexpr ipc::Seconds kPatience = ChildProcess::kPatience;
+
+inline constexpr char kInUse[] =
+    "Device or resource busy; in use: choose another name\n";
+inline constexpr char kAnotherPrograms[] =
+    "File exists; another program's: choose another name\n";
+inline constexpr char kAnotherUsers[] =
+    "Permission denied; another user's: choose another name\n";
 
 // A test of both domains, "unix" and "tcp":
 //   class Suite : public EitherDomain {};
@@ -31,12 +43,13 @@ inline std::string NameOf(const testing::TestParamInfo<std::string>& tested) {
 // much is next to nothing.
 inline std::chrono::nanoseconds TimeUsed(const ChildProcess& process) {
   const auto before = process.CpuTime();
-  os::Pause(os::Timeout(500));
+  ipc::Poll({}, ipc::Seconds(0.5));
   return process.CpuTime() - before;
 }
-inline constexpr os::Timeout kLittle{50};
+inline constexpr std::chrono::milliseconds kLittle{50};
 
-// A path, or a port of 127.0.0.1, that nobody else uses.
+// A path, or a port of 127.0.0.1, that nobody else uses. Listens and connects
+// there as any program does that knows nothing of ours.
 class Place {
  public:
   explicit Place(const std::string& domain)
@@ -44,21 +57,45 @@ class Place {
     if (domain == "unix") return;
     // Bound, it is given to nobody who asks for any port; but with SO_REUSEADDR
     // one may still listen there.
-    const auto any = ipc::Address::Tcp("127.0.0.1:0");
-    reserved_ = any.Socket();
-    const int on = 1;
-    ::setsockopt(reserved_.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-    EXPECT_EQ(::bind(reserved_.get(), any.get(), any.length), 0);
-    name = ipc::Address::Of(reserved_.get()).name;
+    name = "127.0.0.1:0";
+    reserved_ = Bind();
+    name = "127.0.0.1:" +
+           std::to_string(ipc::Port(reserved_.get(), ::getsockname));
   }
-  ipc::Address Address() const {
-    return option == "--tcp" ? ipc::Address::Tcp(name)
-                             : ipc::Address::Unix(name);
+  ipc::Addresses Addresses() const {
+    return option == "--tcp" ? ipc::TcpAddresses(name, 0)
+                             : ipc::PathAddress(name, "test");
+  }
+  ipc::UniqueFd Socket() const {
+    return ipc::UniqueFd(::socket(
+        Addresses()->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  }
+  ipc::UniqueFd Bind() const {
+    ipc::UniqueFd fd = Socket();
+    const int on = 1;
+    ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    const auto address = Addresses();
+    EXPECT_EQ(::bind(fd.get(), address->ai_addr, address->ai_addrlen), 0);
+    return fd;
+  }
+  ipc::UniqueFd Listen(int backlog = 100) const {
+    ipc::UniqueFd fd = Bind();
+    EXPECT_EQ(::listen(fd.get(), backlog), 0);
+    return fd;
+  }
+  // Connects to who listens there. Then it does not block.
+  ipc::UniqueFd Connect() const {
+    ipc::UniqueFd fd = Socket();
+    ::fcntl(fd.get(), F_SETFL, 0);
+    const auto address = Addresses();
+    EXPECT_EQ(::connect(fd.get(), address->ai_addr, address->ai_addrlen), 0)
+        << name << ", errno " << errno;
+    ::fcntl(fd.get(), F_SETFL, O_NONBLOCK);
+    return fd;
   }
   // What runs a program there.
-  std::vector<std::string> Command(
-      const char* variable, const std::vector<std::string>& more = {}) const {
-    std::vector<std::string> command{Program(variable), option, name};
+  Words Command(const char* variable, const Words& more = {}) const {
+    Words command{Program(variable), option, name};
     command.insert(command.end(), more.begin(), more.end());
     return command;
   }
@@ -68,7 +105,7 @@ class Place {
   std::string name;
 
  private:
-  os::UniqueFd reserved_;
+  ipc::UniqueFd reserved_;
 };
 
 // The program, listening.
@@ -77,9 +114,8 @@ class Server : public Place {
   explicit Server(
       const std::string& domain, const std::function<void()>& in_child = [] {})
       : Place(domain), process(Command("SERVER"), "", in_child) {
-    process.AwaitErr("server: listening on '" + name + "'\n");
+    process.AwaitErr("server: listening on '" + name + "'");
   }
-  os::UniqueFd Connect() const { return ipc::Connect(Address(), kPatience); }
 
   ChildProcess process;
 };
@@ -97,7 +133,7 @@ inline void ExpectError(ChildProcess& process, const std::string& beginning) {
 
 // Receives what there is, "" at the end or where the peer has reset.
 inline std::string Receive(int fd) {
-  os::PollFor("bytes", fd, POLLIN, "test", kPatience);
+  ipc::PollFor("bytes", fd, POLLIN, kPatience, "test");
   std::string bytes(1 << 16, '\0');
   const ssize_t n = ::recv(fd, bytes.data(), bytes.size(), MSG_DONTWAIT);
   bytes.resize(n < 0 ? 0 : static_cast<std::size_t>(n));
@@ -110,13 +146,13 @@ inline std::string Exchange(int fd, std::string_view unsent) {
   std::string got;
   while (got.size() < size) {
     const short sending = unsent.empty() ? 0 : POLLOUT;
-    os::PollFor("room", fd, static_cast<short>(POLLIN | sending), "test",
-                kPatience);
+    ipc::PollFor("room", fd, static_cast<short>(POLLIN | sending), kPatience,
+                 "test");
     const ssize_t n =
         ::send(fd, unsent.data(), unsent.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
     if (n > 0) unsent.remove_prefix(static_cast<std::size_t>(n));
     pollfd ready{fd, POLLIN, 0};
-    if (!os::Poll({&ready, 1}, 0)) continue;
+    if (!ipc::Poll({&ready, 1}, ipc::Seconds(0))) continue;
     const std::string some = Receive(fd);
     if (some.empty()) break;
     got += some;
@@ -125,17 +161,16 @@ inline std::string Exchange(int fd, std::string_view unsent) {
 }
 
 // Whether the server at the other end answers.
-inline bool Answers(const os::UniqueFd& fd) {
+inline bool Answers(const ipc::UniqueFd& fd) {
   return Exchange(fd.get(), "hello") == "hello";
 }
 
-// Waits until one has connected to it.
-inline os::UniqueFd Accept(const ipc::Listener& listener) {
-  os::UniqueFd client;
-  while (!client) {
-    os::PollFor("a client", listener.fd(), POLLIN, "test", kPatience);
-    EXPECT_TRUE(listener.Accept(client));
-  }
+// Waits until one has connected to the listener.
+inline ipc::UniqueFd Accept(const ipc::UniqueFd& listener) {
+  ipc::PollFor("a client", listener.get(), POLLIN, kPatience, "test");
+  ipc::UniqueFd client(::accept4(listener.get(), nullptr, nullptr,
+                                 SOCK_NONBLOCK | SOCK_CLOEXEC));
+  EXPECT_TRUE(client);
   return client;
 }
 
