@@ -195,8 +195,7 @@ class Access : public testing::TestWithParam<Parameter> {
         process.Err(),
         MatchesRegex(
             program + ": [a-z_]+ '" + object +
-            "': (Permission denied(; it is another user's: choose another)?|"
-            "File exists; it is something else, left as it was: .*|"
+            "': (Permission denied(; another user's: choose another name)?|"
             "Too many levels of symbolic links|Is a directory|"
             "No such device or address|Invalid argument|Resource temporarily "
             "unavailable)\n"));
@@ -226,7 +225,7 @@ INSTANTIATE_TEST_SUITE_P(, Access, Each({kShm, kRing, kFifo, kMqueue, kSocket}),
 TEST_P(Access, StrangersCanDoNothingToAnObject) {
   ChildProcess owner = Owner();
   owner.AwaitErr(m_.waiting);
-  // Any user may read the FIFO: its mode is the document's 0644.
+  // Any user may read the FIFO: its mode is 0644.
   EXPECT_EQ(Error([&] { return Open(O_RDONLY); }),
             m_.name == "fifo" ? 0 : EACCES);
   EXPECT_EQ(Error([&] { return Open(O_WRONLY); }), EACCES);
@@ -294,8 +293,8 @@ class Opens {
   int fd_ = ::inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
 };
 
-int MakeFile(const std::string& path, std::size_t size) {
-  const int fd = ::open(path.c_str(), O_CREAT | O_EXCL | O_WRONLY, 0666);
+int MakeFile(const std::string& path, std::size_t size, mode_t mark = 0) {
+  const int fd = ::open(path.c_str(), O_CREAT | O_EXCL | O_WRONLY, 0666 | mark);
   const int result = ::ftruncate(fd, static_cast<off_t>(size));
   ::close(fd);
   return result;
@@ -315,11 +314,11 @@ TEST_P(AccessPath, ThatAStrangerTookIsReportedAndLeft) {
   using Make = std::function<int(const char*)>;
   const std::pair<const char*, Make> squats[] = {
       {"FIFO", [](auto path) { return ::mkfifo(path, 0666); }},
+      {"FIFO with our mark",
+       [](auto path) { return ::mkfifo(path, 0666 | S_ISVTX); }},
       {"empty file", [](auto path) { return MakeFile(path, 0); }},
-      {"file as long as the shared memory",
-       [](auto path) { return MakeFile(path, 176); }},
-      {"file as long as the ring",
-       [](auto path) { return MakeFile(path, (1 << 16) + (1 << 20)); }},
+      {"file with our mark",
+       [](auto path) { return MakeFile(path, 176, S_ISVTX); }},
       {"file whose open may wait for 45 s: F_SETLEASE in fcntl(2)",
        [&](auto path) {
          leased = ::open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0666);
@@ -331,6 +330,11 @@ TEST_P(AccessPath, ThatAStrangerTookIsReportedAndLeft) {
        [&](auto path) { return ::symlink(victim.c_str(), path); }},
       {"directory", [](auto path) { return ::mkdir(path, 0777); }},
       {"socket", [](auto path) { return WithSocket(::bind, path); }},
+      {"socket with our mark",
+       [](auto path) {
+         return WithSocket(::bind, path) == -1 ? -1
+                                               : ::chmod(path, 0666 | S_ISVTX);
+       }},
   };
   Words paths{path_};
   if (m_.name == "socket") paths.push_back(path_ + ".lock");
@@ -375,12 +379,12 @@ class AccessQueue : public Access {};
 INSTANTIATE_TEST_SUITE_P(, AccessQueue, Each({kMqueue}), NameOf);
 
 TEST_P(AccessQueue, ThatAStrangerMadeIsReportedAndLeft) {
-  for (const long size : {128, 64}) {
+  for (const mode_t mode : {0666U, 0666U | S_ISVTX}) {  // Or our mark.
     mq_attr attributes{};
     attributes.mq_maxmsg = 10;
-    attributes.mq_msgsize = size;
+    attributes.mq_msgsize = 128;
     ASSERT_EQ(Error([&] {
-                return Closed(::mq_open(name_.c_str(), O_CREAT | O_RDWR, 0666,
+                return Closed(::mq_open(name_.c_str(), O_CREAT | O_RDWR, mode,
                                         &attributes));
               }),
               0);
@@ -413,6 +417,33 @@ TEST_P(AccessFifo, ThatAStrangerMadeAndReadsIsSentNothing) {
   ExpectRefused(writer, "writer", name_);
   char byte = 0;
   EXPECT_EQ(::read(stranger, &byte, 1), 0);
+  ::close(stranger);
+}
+
+class AccessSocket : public Access {};
+INSTANTIATE_TEST_SUITE_P(, AccessSocket, Each({kSocket}), NameOf);
+
+TEST_P(AccessSocket, ThatAStrangerListensAtIsSentNothing) {
+  const int stranger =
+      ::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  const sockaddr_un address = AddressOf(name_);
+  ASSERT_EQ(Error([&] {
+              const int bound =
+                  ::bind(stranger, reinterpret_cast<const sockaddr*>(&address),
+                         sizeof(address));
+              return bound == -1 ? -1 : ::listen(stranger, 1);
+            }),
+            0);
+  ASSERT_EQ(::chmod(name_.c_str(), 0666), 0);
+  for (const std::string& program : {m_.owner, m_.peer}) {
+    ChildProcess process =
+        Run(user_, program, program == m_.peer ? Message() : Words{});
+    ExpectRefused(process, program, name_);
+    EXPECT_THAT(process.Err(), testing::HasSubstr("another user's"));
+  }
+  EXPECT_EQ(::accept(stranger, nullptr, nullptr), -1);
+  EXPECT_EQ(errno, EAGAIN);  // Nobody has connected.
+  EXPECT_THAT(directory_.Names(), testing::ElementsAre("name"));
   ::close(stranger);
 }
 

@@ -148,7 +148,7 @@ void Register(const std::string& mechanism,
       const std::string name = mechanism + "/" + std::to_string(size) +
                                (two ? "/two_cores" : "/one_core");
       auto measure = [setup](benchmark::State& state) {
-        if (os::ExitStatus([&] { Measure<Header, Floor>(state, setup); }) !=
+        if (ipc::ExitStatus([&] { Measure<Header, Floor>(state, setup); }) !=
             0) {
           state.SkipWithError("see above");
           failed = true;
@@ -164,8 +164,7 @@ void Register(const std::string& mechanism,
 
 // What main returns. [--quick] and Google Benchmark's own options.
 inline int Main(int argc, char** argv, void (*register_all)()) {
-  os::CatchStopSignals();
-  ::signal(SIGPIPE, SIG_IGN);  // An error of write says more.
+  ipc::CatchSignals();
   quick = argc > 1 && std::string_view(argv[argc - 1]) == "--quick";
   argc -= quick ? 1 : 0;
   benchmark::Initialize(&argc, argv);

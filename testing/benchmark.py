@@ -113,6 +113,14 @@ def start(command, **options):
                             **options)
 
 
+def wait_until_ready(server, name):
+    """Servers say at once that they wait; the others make a name, and say nothing of a wait so short."""
+    if name is None:
+        server.stderr.readline()
+    while name and not os.path.exists(name) and server.poll() is None:
+        time.sleep(0.0001)
+
+
 def start_up(times):
     """How long each pair takes for its Hello World, all in all, and for nothing: --help. In milliseconds."""
     figures = []
@@ -120,13 +128,13 @@ def start_up(times):
         name, path = "/" + os.environ.get("BENCHMARK_NAME", os.path.basename(directory)), directory + "/name"
         # The one that makes the name first: the other looks for it only now and then.
         pairs = {
-            "shm mailbox": [["shm/writer", "--name", name], ["shm/reader", "--name", name]],
-            "pipe": [["pipe/pipe"]],
-            "FIFO": [["fifo/reader", "--path", path], ["fifo/writer", "--path", path]],
-            "message queue": [["mqueue/server", "--name", name], ["mqueue/client", "--name", name, "quit"]],
-            "socket, Unix": [["socket/server", "--unix", path], ["socket/client", "--unix", path]],
+            "shm mailbox": ("/dev/shm" + name, ["shm/writer", "--name", name], ["shm/reader", "--name", name]),
+            "pipe": (None, ["pipe/pipe"]),
+            "FIFO": (path, ["fifo/reader", "--path", path], ["fifo/writer", "--path", path]),
+            "message queue": (None, ["mqueue/server", "--name", name], ["mqueue/client", "--name", name, "quit"]),
+            "socket, Unix": (None, ["socket/server", "--unix", path], ["socket/client", "--unix", path]),
         }
-        for pair, commands in pairs.items():
+        for pair, (made, *commands) in pairs.items():
             progress("start-up: " + pair)
             hello, nothing = [], []
             for _ in range(times):
@@ -139,7 +147,7 @@ def start_up(times):
                 else:
                     with start(commands[0], stderr=subprocess.PIPE) as first:
                         try:
-                            first.stderr.readline()  # It says that it waits.
+                            wait_until_ready(first, made)
                             finish(start(commands[1]))
                         except BaseException:
                             first.terminate()

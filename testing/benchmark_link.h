@@ -9,12 +9,13 @@
 #include <cstdint>
 #include <fstream>
 #include <string>
+#include <vector>
 
 #include "posix.h"
 
 namespace ipc_benchmark {
 
-using Message = std::string;  // What MessageQueue takes.
+using Message = std::string;
 using Nanoseconds = std::int64_t;
 
 enum class Side { kParent, kChild };
@@ -36,15 +37,15 @@ inline void RunOn(int core) {
   cpu_set_t set;
   CPU_ZERO(&set);
   CPU_SET(static_cast<std::size_t>(core), &set);
-  os::Check("sched_setaffinity", std::to_string(core), ::sched_setaffinity, 0,
-            sizeof(set), &set);
+  ipc::Check(::sched_setaffinity(0, sizeof(set), &set), "sched_setaffinity",
+             "self");
 }
 
 // Two processors that we may use: of two cores, where there are.
 inline std::vector<int> TwoCores() {
   cpu_set_t set;
-  os::Check("sched_getaffinity", "self", ::sched_getaffinity, 0, sizeof(set),
-            &set);
+  ipc::Check(::sched_getaffinity(0, sizeof(set), &set), "sched_getaffinity",
+             "self");
   std::vector<int> cores;
   std::vector<std::string> seen;
   for (int i = 0; i < CPU_SETSIZE && cores.size() < 2; ++i) {
@@ -64,14 +65,14 @@ inline std::vector<int> TwoCores() {
 inline void BareWrite(int fd, const Message& message) {
   for (std::size_t done = 0; done < message.size();) {
     const auto n = ::write(fd, message.data() + done, message.size() - done);
-    if (n <= 0) throw os::Error(errno, "write", "floor");
+    if (n <= 0) throw ipc::Error(errno, "write", "floor");
     done += static_cast<std::size_t>(n);
   }
 }
 inline void BareRead(int fd, Message& message) {
   for (std::size_t done = 0; done < message.size();) {
     const auto n = ::read(fd, message.data() + done, message.size() - done);
-    if (n <= 0) throw os::Error(n == 0 ? EPIPE : errno, "read", "floor");
+    if (n <= 0) throw ipc::Error(n == 0 ? EPIPE : errno, "read", "floor");
     done += static_cast<std::size_t>(n);
   }
 }

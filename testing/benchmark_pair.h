@@ -13,6 +13,7 @@
 #include <string>
 
 #include "benchmark_link.h"
+#include "program.h"
 
 namespace ipc_benchmark {
 
@@ -37,18 +38,18 @@ class Pair {
  public:
   explicit Pair(const Setup& setup) : setup_(setup), shared_(setup) {
     int ends[2];
-    os::Check("socketpair", "control", ::socketpair, AF_UNIX,
-              SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends);
-    control_ = os::UniqueFd(ends[0]);
-    os::UniqueFd child(ends[1]);
-    ::signal(SIGCHLD, os::OnStopSignal);  // It should not end before us.
-    pid_ = os::Check("fork", "child", ::fork);
+    ipc::Check(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends),
+               "socketpair", "control");
+    control_ = ipc::UniqueFd(ends[0]);
+    ipc::UniqueFd child(ends[1]);
+    ::signal(SIGCHLD, ipc::OnStopSignal);  // It should not end before us.
+    pid_ = ipc::Check(::fork(), "fork", "child");
     if (pid_ == 0) {
       ::prctl(PR_SET_PDEATHSIG, SIGTERM);  // Not SIGKILL: it has names.
       ::signal(SIGCHLD, SIG_DFL);
       std::swap(control_, child);
-      child.Close();
-      ::_exit(os::ExitStatus([&] { Serve(); }));
+      child = ipc::UniqueFd();
+      ::_exit(ipc::ExitStatus([&] { Serve(); }));
     }
     RunOn(setup_.cores.front());
     link_.emplace(shared_, Side::kParent);
@@ -136,23 +137,24 @@ class Pair {
   }
   void Verify(bool good) const {
     if (good) return;
-    throw os::Error(EBADMSG, "message", std::to_string(received_),
-                    "it is not what was sent");
+    throw ipc::Error(EBADMSG, "message", std::to_string(received_),
+                     "it is not what was sent");
   }
 
   template <typename Record>
   void Put(const Record& record) {
-    os::Check("write", "control", ::write, control_.get(), &record,
-              sizeof(record));
+    const auto* bytes = reinterpret_cast<const char*>(&record);
+    ipc::WriteAll(control_.get(), {bytes, sizeof(record)}, "control");
   }
   template <typename Record>
   Record Get() {
+    ipc::Block block;
+    const auto bytes = ipc::ReadSome(control_.get(), block, "control");
     Record record{};
-    if (os::ReadSome(control_.get(),
-                     std::as_writable_bytes(std::span(&record, 1)),
-                     "control") != sizeof(record)) {
-      throw os::Error(EPIPE, "read", "control", "the other process has gone");
+    if (bytes.size() != sizeof(record)) {
+      throw ipc::Error(EPIPE, "read", "control", "the other process has gone");
     }
+    std::memcpy(&record, bytes.data(), sizeof(record));
     return record;
   }
 
@@ -166,7 +168,7 @@ class Pair {
 
   Setup setup_;
   typename Link::Shared shared_;
-  os::UniqueFd control_;
+  ipc::UniqueFd control_;
   pid_t pid_ = -1;
   std::optional<Link> link_;
   Message out_ = Pattern(setup_.size);

@@ -13,7 +13,7 @@ if [[ -t 1 ]]; then
   bold=$'\e[1m' plain=$'\e[0m'
 fi
 # Names that nobody else has: this may run beside itself.
-directory=$(mktemp -d /tmp/ipc-demo-XXXXXX)
+directory=$(mktemp -d /tmp/ipc-demo-XXXXXX) || exit # It has said why.
 name=/ipc-demo-$$
 first=0
 trap '((first)) && kill "$first" 2>/dev/null; rm -rf "$directory"' EXIT
@@ -98,9 +98,19 @@ input='seq 3' run 2 shm/ring_writer --name "$name"
 finish 0
 expect 1 2 3
 
+title 'Memory without a name: handed over, and sealed'
+start shm/memfd_reader --name "$name"
+input='seq 3' run 2 shm/memfd_writer --name "$name"
+finish 0
+expect 1 2 3
+
 title 'Pipe: a parent writes, its child prints'
 run 1 pipe/pipe
 expect 'Hello World!'
+
+title 'A child with both ends: it runs a command'
+input='seq 3' run 1 pipe/filter sort -r
+expect 3 2 1
 
 title 'FIFO: a pipe with a name in the file system'
 start fifo/reader --path "$directory/named_pipe"

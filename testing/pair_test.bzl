@@ -15,7 +15,7 @@ def pair_test(name, receiver, sender, naming, received = "", sent = "", message 
       message: the sender's operands, if any.
       stop: what ends the receiver: "quit" a further message, "TERM" the signal, "" nothing: it ends by itself.
       binary: whether NAME_binary sends random bytes: the sender takes standard input, with "-" as the message.
-      copy: whether NAME_copy runs the pair built from what the README says to copy, with nothing but compilers.
+      copy: whether NAME_copy runs the pair as copy_test builds it.
     """
     runs = {
         "receiver_first": ["receiver", received, sent] + message,
@@ -47,28 +47,48 @@ def pair_test(name, receiver, sender, naming, received = "", sent = "", message 
             ),
         )
     if copy:
-        sh_test(
+        copy_test(
             name = name + "_copy",
-            size = "medium",
-            # It compiles by itself: the same in every configuration.
-            tags = ["once"],
-            srcs = ["//testing:copy_test.sh"],
-            args = _quoted([
-                native.package_name() + "/README.md",
-                "testing/pair_test.sh",
-            ] + runs["receiver_first"]),
-            # The README's list is a part of these.
-            data = native.glob(
-                ["*.cc", "*.h"],
-                exclude = ["*_test.cc", "*_fuzz.cc", "*_benchmark.cc", "test_*.h"],
-            ) + [
-                "README.md",
-                "//:posix.h",
+            args = ["testing/pair_test.sh"] + runs["receiver_first"],
+            data = [
                 "//testing:name_exists",
                 "//testing:pair_test.sh",
             ],
-            # Found in PATH.
-            env = dict(env, RECEIVER = receiver[1:], SENDER = sender[1:]),
+            env = env,
+            receiver = receiver,
+            sender = sender,
+        )
+
+def copy_test(name, receiver, sender, args, data = [], env = {}):
+    """Runs a command on a pair that is built from what the README says to copy, with nothing but a compiler.
+
+    Args:
+      name: of the test; NAME_every, which `//...` leaves out, does it with each compiler and standard.
+      receiver: the program that gets the message.
+      sender: the other one, or the same where there is only one.
+      args: the command, which finds both in PATH.
+      data: what the command uses.
+      env: its environment.
+    """
+    for suffix, every in [("", {}), ("_every", {"EVERY_COMPILER": "1"})]:
+        sh_test(
+            name = name + suffix,
+            size = "medium",
+            srcs = ["//testing:copy_test.sh"],
+            args = _quoted([native.package_name() + "/README.md", "--"] + args),
+            # The README's list is a part of these.
+            data = native.glob(
+                ["*.cc", "*.h"],
+                exclude = ["*_test.cc", "*_fuzz.cc", "*_benchmark.cc", "test_*"],
+            ) + [
+                "README.md",
+                "//:name.h",
+                "//:posix.h",
+                "//:program.h",
+            ] + data,
+            env = dict(env, RECEIVER = receiver[1:], SENDER = sender[1:], **every),
+            # It compiles by itself: the same in every configuration.
+            tags = ["once"] + (["exhaustive", "manual"] if every else []),
         )
 
 def _quoted(args):

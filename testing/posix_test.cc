@@ -1,32 +1,62 @@
-// Unit tests of posix.h. What a process can do only once (end, have a signal,
-// parse its command line) is done by a child of the test.
+// Unit tests of posix.h.
+#include <fcntl.h>
 #include <gtest/gtest.h>
-#include <linux/close_range.h>
+#include <poll.h>
+#include <signal.h>
 #include <unistd.h>
 
-#include <fstream>
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <cmath>
+#include <cstdlib>
 #include <functional>
-#include <optional>
+#include <new>
+#include <span>
 #include <string>
+#include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "testing/child_process.h"
+#include "testing/in_child.h"
 
 // What the header calls in their place.
 int WatchedClose(int fd);
-uid_t WatchedGeteuid();
+int WatchedPoll(pollfd* fds, nfds_t size, int milliseconds);
+ssize_t WatchedRead(int fd, void* bytes, std::size_t size);
+ssize_t WatchedWrite(int fd, const void* bytes, std::size_t size);
 
 #define close WatchedClose
-#define geteuid WatchedGeteuid
+#define poll WatchedPoll
+#define read WatchedRead
+#define write WatchedWrite
 #include "posix.h"
 #undef close
-#undef geteuid
+#undef poll
+#undef read
+#undef write
 
 namespace {
 
 int closed = 0;
-uid_t added_to_uid = 0;
+// Instead of poll, if there is one.
+std::function<int(int milliseconds)> on_poll;
+// How often read and write, in turns, are interrupted.
+int interruptions = 0;
+// How many bytes one write takes at most.
+std::size_t write_at_most = ~std::size_t{0};
+bool new_changes_errno = false;
+
+bool IsInterrupted() {
+  if (interruptions == 0) return false;
+  --interruptions;
+  errno = EINTR;
+  return true;
+}
 
 }  // namespace
 
@@ -38,36 +68,45 @@ int WatchedClose(int fd) {
   return -1;
 }
 
-uid_t WatchedGeteuid() { return ::geteuid() + added_to_uid; }
+int WatchedPoll(pollfd* fds, nfds_t size, int milliseconds) {
+  return on_poll ? on_poll(milliseconds) : ::poll(fds, size, milliseconds);
+}
+
+ssize_t WatchedRead(int fd, void* bytes, std::size_t size) {
+  return IsInterrupted() ? -1 : ::read(fd, bytes, size);
+}
+
+ssize_t WatchedWrite(int fd, const void* bytes, std::size_t size) {
+  if (IsInterrupted()) return -1;
+  return ::write(fd, bytes, std::min(size, write_at_most));
+}
+
+// malloc may change errno though it succeeds. malloc(3)
+// NOLINTBEGIN(cppcoreguidelines-no-malloc)
+[[gnu::noinline]] void* operator new(std::size_t size) {
+  void* memory = std::malloc(size);
+  if (memory == nullptr) throw std::bad_alloc();
+  if (new_changes_errno) errno = ENOMEM;
+  return memory;
+}
+[[gnu::noinline]] void operator delete(void* memory) noexcept {
+  std::free(memory);
+}
+[[gnu::noinline]] void operator delete(void* memory,
+                                       std::size_t /*size*/) noexcept {
+  std::free(memory);
+}
+// NOLINTEND(cppcoreguidelines-no-malloc)
 
 namespace {
 
-using ipc_testing::ChildProcess;
+using ipc::Block;
+using ipc::Seconds;
+using ipc::UniqueFd;
+using ipc_testing::ErrorOf;
 using ipc_testing::Exited;
-using ipc_testing::Killed;
-using os::Timeout;
-using os::UniqueFd;
+using ipc_testing::InChild;
 using testing::Test;
-
-// The error that the body throws, as its number and text.
-std::pair<int, std::string> ErrorOf(const std::function<void()>& body) {
-  try {
-    body();
-  } catch (const os::Error& error) {
-    return {error.code().value(), error.what()};
-  }
-  return {0, "no error"};
-}
-
-// One at a time: each has a thread here, and what is forked must have none.
-ChildProcess InChild(const std::function<int()>& body,
-                     const std::optional<std::string>& input = "") {
-  return ChildProcess({"unused"}, input, [&] {
-    // Or its own copy of the other end would keep the end of input from it.
-    ::close_range(3, ~0U, 0);
-    ::_exit(body());
-  });
-}
 
 struct Pipe {
   explicit Pipe(int flags = 0) {
@@ -80,716 +119,404 @@ struct Pipe {
   UniqueFd write_end;
 };
 
-class FileTest : public Test {
+// Undoes what a test has set.
+class PosixTest : public Test {
  protected:
-  UniqueFd Open(int flags = O_CREAT) const {
-    return UniqueFd(::open(path_.c_str(), O_RDWR | O_CLOEXEC | flags, 0600));
+  ~PosixTest() override {
+    closed = 0;
+    on_poll = nullptr;
+    interruptions = 0;
+    write_at_most = ~std::size_t{0};
+    new_changes_errno = false;
+    ipc::stop_signal = 0;
   }
-  bool Exists() const { return ::access(path_.c_str(), F_OK) == 0; }
-
-  const ipc_testing::TemporaryDirectory directory_;
-  const std::string path_ = directory_ / "file";
 };
 
 // --- Errors ------------------------------------------------------------------
 
 TEST(ErrorTest, NamesCallObjectReasonAndAdvice) {
-  EXPECT_STREQ(os::Error(ENOENT, "open", "name").what(),
+  EXPECT_STREQ(ipc::Error(ENOENT, "open", "name").what(),
                "open 'name': No such file or directory");
-  EXPECT_STREQ(os::Error(EBUSY, "open", "name", "wait").what(),
+  EXPECT_STREQ(ipc::Error(EBUSY, "open", "name", "wait").what(),
                "open 'name': Device or resource busy; wait");
-  EXPECT_EQ(os::Error(ENOENT, "open", "name").code(),
+  EXPECT_EQ(ipc::Error(ENOENT, "open", "name").code(),
             std::errc::no_such_file_or_directory);
 }
 
-TEST(SayTest, IsOneLineWhateverItContains) {
-  auto child = InChild([] {
-    os::Say("a\nb\r\x1b[1m\x7f c");
-    return 0;
+TEST(CheckTest, PassesOnWhatACallHasReturned) {
+  EXPECT_EQ(ipc::Check(0, "call", "name"), 0);
+  EXPECT_EQ(ipc::Check(ssize_t{1} << 40, "call", "name"), ssize_t{1} << 40);
+}
+
+TEST(CheckTest, ThrowsWhatErrnoSays) {
+  const auto [number, text] = ErrorOf(
+      [] { ipc::Check(::fcntl(-1, F_GETFD), "fcntl", std::string("name")); });
+  EXPECT_EQ(number, EBADF);
+  EXPECT_EQ(text, "fcntl 'name': Bad file descriptor");
+}
+
+TEST_F(PosixTest, MemoryForAnErrorLeavesErrnoAsItWas) {
+  const std::string name(1000, 'x');
+  new_changes_errno = true;
+  const auto error = ErrorOf([&] {
+    ipc::Check(::fcntl(-1, F_GETFD), "a call with a very long name", name);
   });
-  EXPECT_EQ(child.Wait(), Exited(0));
-  EXPECT_EQ(child.Err(), "posix_test: a?b??[1m? c\n");
+  const auto of_read = ErrorOf([&] {
+    Block block;
+    ipc::ReadSome(-1, block, name);
+  });
+  new_changes_errno = false;
+  EXPECT_EQ(error.first, EBADF);
+  EXPECT_EQ(of_read.first, EBADF);
 }
 
 // --- Interruption ------------------------------------------------------------
 
 int handled_into = -1;
 void WriteByte(int) { [[maybe_unused]] auto n = ::write(handled_into, "x", 1); }
+void AskToStop(int signal) { ipc::stop_signal = signal; }
 
 // The signal is pending, and ppoll alone lets it through: it interrupts that
 // for sure.
-int PollPending(int fd, int signal) {
-  struct Blocked {
-    explicit Blocked(int number) {
-      ::sigemptyset(&signals);
-      ::sigaddset(&signals, number);
-      ::sigprocmask(SIG_BLOCK, &signals, nullptr);
-    }
-    ~Blocked() { ::sigprocmask(SIG_UNBLOCK, &signals, nullptr); }
-    sigset_t signals{};
-  };
-  const Blocked blocked(signal);
-  ::raise(signal);
+int PollPending(int fd, void (*handler)(int)) {
+  struct sigaction action {};
+  action.sa_handler = handler;
+  ::sigaction(SIGUSR1, &action, nullptr);
+  sigset_t blocked;
+  ::sigemptyset(&blocked);
+  ::sigaddset(&blocked, SIGUSR1);
+  ::sigprocmask(SIG_BLOCK, &blocked, nullptr);
+  ::raise(SIGUSR1);
   sigset_t none;
   ::sigemptyset(&none);
   pollfd ready{fd, POLLIN, 0};
-  return os::Retry(::ppoll, &ready, 1UL, static_cast<timespec*>(nullptr),
-                   &none);
+  return ipc::Retry([&] { return ::ppoll(&ready, 1, nullptr, &none); });
 }
 
 TEST(RetryTest, CallsAgainAfterASignal) {
   auto child = InChild([] {
     Pipe pipe;
     handled_into = pipe.write_end.get();
-    struct sigaction action {};
-    action.sa_handler = WriteByte;
-    ::sigaction(SIGUSR1, &action, nullptr);
-    return PollPending(pipe.read_end.get(), SIGUSR1) == 1 ? 0 : 1;
+    return PollPending(pipe.read_end.get(), WriteByte) == 1 ? 0 : 1;
   });
   EXPECT_EQ(child.Wait(), Exited(0));
 }
 
-TEST(RetryTest, EndsWhenAskedToStop) {
-  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
-    auto child = InChild([&] {
-      os::CatchStopSignals();
-      return os::ExitStatus([&] {
-        Pipe pipe;
-        PollPending(pipe.read_end.get(), signal);
-      });
-    });
-    EXPECT_EQ(child.Wait(), Killed(signal));
-    EXPECT_EQ(child.Err(), "");
-  }
-}
-
-// Between the last look at stop_signal and the call.
-TEST(RetryTest, EndsWhenAskedToStopJustBefore) {
+TEST(RetryTest, ReturnsTheInterruptionWhenAskedToStop) {
   auto child = InChild([] {
-    os::CatchStopSignals();
-    return os::ExitStatus([] {
-      Pipe pipe;
-      char byte = 0;
-      ::raise(SIGTERM);
-      os::Retry(::read, pipe.read_end.get(), &byte, 1UL);
-    });
+    Pipe pipe;
+    const int result = PollPending(pipe.read_end.get(), AskToStop);
+    return result == -1 && errno == EINTR ? 0 : 1;
   });
-  EXPECT_EQ(child.Wait(), Killed(SIGTERM));
+  EXPECT_EQ(child.Wait(), Exited(0));
 }
 
 TEST(RetryTest, ReturnsOtherErrors) {
-  char byte = 0;
-  EXPECT_EQ(os::Retry(::read, -1, &byte, 1UL), -1);
+  int calls = 0;
+  const int result = ipc::Retry([&] {
+    ++calls;
+    return ::fcntl(-1, F_GETFD);
+  });
+  EXPECT_EQ(result, -1);
   EXPECT_EQ(errno, EBADF);
-  EXPECT_EQ(ErrorOf([&] {
-              os::Check("read", "name", ::read, -1, &byte, 1UL);
-            }).second,
-            "read 'name': Bad file descriptor");
+  EXPECT_EQ(calls, 1);
 }
 
-TEST(StopTest, SignalThatWasIgnoredStaysIgnored) {
-  auto child = InChild([] {
-    ::signal(SIGHUP, SIG_IGN);
-    os::CatchStopSignals();
-    return os::ExitStatus([] {
-      ::raise(SIGHUP);
-      os::ThrowIfStopped();
-    });
-  });
-  EXPECT_EQ(child.Wait(), Exited(0));
+TEST_F(PosixTest, AskedToStopIsAnError) {
+  ipc::ThrowIfStopped();
+  ipc::stop_signal = SIGTERM;
+  EXPECT_EQ(ErrorOf([] { ipc::ThrowIfStopped(); }).first, EINTR);
 }
 
-TEST(StopTest, FirstSignalCounts) {
-  auto child = InChild([] {
-    os::CatchStopSignals();
-    return os::ExitStatus([] {
-      for (const int signal : {SIGTERM, SIGINT, SIGALRM}) ::raise(signal);
-      os::ThrowIfStopped();
-    });
-  });
-  EXPECT_EQ(child.Wait(), Killed(SIGTERM));
-}
-
-// --- Descriptors and locks ---------------------------------------------------
+// --- Descriptors -------------------------------------------------------------
 
 bool IsOpen(int fd) { return ::fcntl(fd, F_GETFD) != -1; }
+int Open() { return ::open("/dev/null", O_RDONLY | O_CLOEXEC); }
 
-TEST(UniqueFdTest, ClosesOnceEvenIfInterrupted) {
-  closed = 0;
-  const int number = ::open("/dev/null", O_RDONLY);
+TEST_F(PosixTest, DescriptorIsClosedOnceEvenIfInterrupted) {
+  const int number = Open();
   {
     UniqueFd fd(number);
-    fd.Close();
+    fd = UniqueFd();
     EXPECT_FALSE(fd);
     EXPECT_EQ(closed, 1);
-    // Another's descriptor gets the number.
-    ASSERT_EQ(::open("/dev/null", O_RDONLY), number);
-    fd.Close();
+    ASSERT_EQ(Open(), number) << "another's descriptor gets the number";
   }
   EXPECT_EQ(closed, 1);
   EXPECT_TRUE(IsOpen(number));
   ::close(number);
 }
 
-TEST(UniqueFdTest, MovesWithoutClosing) {
-  const int number = ::open("/dev/null", O_RDONLY);
+TEST_F(PosixTest, DescriptorIsMovedWithoutClosing) {
+  const int number = Open();
   {
     UniqueFd first(number);
     UniqueFd second(std::move(first));
     UniqueFd third;
     third = std::move(second);
     EXPECT_EQ(third.get(), number);
-    EXPECT_TRUE(IsOpen(number));
+    EXPECT_TRUE(third);
+    EXPECT_EQ(closed, 0);
   }
+  EXPECT_EQ(closed, 1);
   EXPECT_FALSE(IsOpen(number));
 }
 
-TEST_F(FileTest, LockIsSeenByOthersUntilItsDescriptorIsClosed) {
-  UniqueFd one = Open();
-  const UniqueFd other = Open();
-  EXPECT_FALSE(os::IsLocked(other.get(), path_));
-  EXPECT_TRUE(os::TryLock(one.get(), path_));
-  EXPECT_TRUE(os::TryLock(one.get(), path_)) << "its own is no obstacle";
-  EXPECT_FALSE(os::IsLocked(one.get(), path_));
-  EXPECT_TRUE(os::IsLocked(other.get(), path_));
-  EXPECT_FALSE(os::TryLock(other.get(), path_));
-  one.Close();
-  EXPECT_FALSE(os::IsLocked(other.get(), path_));
-  EXPECT_TRUE(os::TryLock(other.get(), path_));
+TEST_F(PosixTest, DescriptorThatIsAssignedToIsClosed) {
+  const int first = Open();
+  const int second = Open();
+  UniqueFd fd(first);
+  fd = UniqueFd(second);
+  EXPECT_FALSE(IsOpen(first));
+  EXPECT_TRUE(IsOpen(second));
 }
 
-TEST_F(FileTest, LocksAreOfBytes) {
-  const UniqueFd one = Open();
-  const UniqueFd other = Open();
-  EXPECT_TRUE(os::TryLock(one.get(), path_, 1));
-  EXPECT_FALSE(os::IsLocked(other.get(), path_, 0));
-  EXPECT_TRUE(os::IsLocked(other.get(), path_, 1));
-  EXPECT_TRUE(os::TryLock(other.get(), path_, 0));
-  EXPECT_TRUE(os::TryLock(other.get(), path_, 2, 0)) << "all after it";
-  EXPECT_TRUE(os::IsLocked(one.get(), path_, 1000000));
-  os::Unlock(other.get(), path_);
-  EXPECT_FALSE(os::IsLocked(one.get(), path_, 0));
-  EXPECT_FALSE(os::IsLocked(one.get(), path_, 1000000));
+int handle_closed = -1;
+int CloseHandle(int handle) {
+  handle_closed = handle;
+  return 0;
 }
 
-TEST(LockTest, ThatFailsIsAFailure) {
-  EXPECT_EQ(ErrorOf([] { os::TryLock(-1, "name"); }).second,
-            "fcntl 'name': Bad file descriptor");
-}
-
-// --- Names -------------------------------------------------------------------
-
-TEST_F(FileTest, OpenExistingIsEmptyWhereNothingIs) {
-  const auto open = [&](const std::string& path) {
-    return os::OpenExisting("open", path, ::open, path.c_str(), O_RDONLY);
-  };
-  EXPECT_FALSE(open(path_));
-  Open();
-  EXPECT_TRUE(open(path_));
-  EXPECT_EQ(ErrorOf([&] { open(path_ + "/x"); }).first, ENOTDIR);
-  added_to_uid = 1;
-  EXPECT_EQ(ErrorOf([&] { open(path_); }).second,
-            "open '" + path_ +
-                "': Permission denied; it is another user's: choose another");
-  added_to_uid = 0;
-}
-
-TEST_F(FileTest, OwnedNameIsRemovedOnce) {
-  Open();
-  {
-    os::OwnedName first(::unlink, path_);
-    os::OwnedName name(std::move(first));
-    name.Remove();
-    EXPECT_FALSE(Exists());
-    Open();  // Another's.
-  }
-  EXPECT_TRUE(Exists());
-  { const os::OwnedName name(::unlink, path_); }
-  EXPECT_FALSE(Exists());
-}
-
-TEST_F(FileTest, OwnedNameThatIsReleasedStays) {
-  Open();
-  os::OwnedName(::unlink, path_).Release();
-  EXPECT_TRUE(Exists());
-}
-
-class OwnTest : public FileTest {
- protected:
-  using Adopt = std::function<bool(int)>;
-  static bool Use(int) { return true; }
-  static bool MakeAnew(int) { return false; }
-  static bool MustNotBeAsked(int) {
-    ADD_FAILURE() << "asked to adopt";
-    return false;
-  }
-
-  os::OwnedObject Own(const Adopt& adopt) {
-    return os::Own(
-        "open", path_, ::unlink,
-        [&](int flags) {
-          if (before_open_) before_open_(flags);
-          const int fd =
-              ::open(path_.c_str(), O_RDWR | O_CLOEXEC | flags, 0600);
-          if (after_open_) after_open_(flags);
-          return fd;
-        },
-        adopt);
-  }
-  ino_t Inode() const { return os::Stat(Open(0).get(), path_).st_ino; }
-
-  // What others do meanwhile.
-  std::function<void(int)> before_open_;
-  std::function<void(int)> after_open_;
-};
-
-TEST_F(OwnTest, NewObjectIsLockedAndRemovedWithItsOwner) {
-  {
-    const auto owned = Own(MustNotBeAsked);
-    EXPECT_TRUE(os::IsLocked(Open(0).get(), path_));
-  }
-  EXPECT_FALSE(Exists());
-}
-
-TEST_F(OwnTest, LiveOwnerIsLeftAlone) {
-  const auto owned = Own(MustNotBeAsked);
-  EXPECT_EQ(
-      ErrorOf([&] { Own(MustNotBeAsked); }).second,
-      "open '" + path_ + "': Device or resource busy; choose another name");
-  EXPECT_TRUE(Exists());
-}
-
-TEST_F(OwnTest, DeadOwnersObjectIsUsed) {
-  Open();
-  const ino_t inode = Inode();
-  {
-    const auto owned = Own(Use);
-    EXPECT_EQ(os::Stat(owned.fd.get(), path_).st_ino, inode);
-    EXPECT_TRUE(os::IsLocked(Open(0).get(), path_));
-  }
-  EXPECT_FALSE(Exists());
-}
-
-TEST_F(OwnTest, DeadOwnersObjectIsMadeAnew) {
-  const UniqueFd old = Open();
-  const auto owned = Own(MakeAnew);
-  EXPECT_EQ(os::Stat(old.get(), path_).st_nlink, 0);
-  EXPECT_EQ(os::Stat(owned.fd.get(), path_).st_ino, Inode());
-}
-
-TEST_F(OwnTest, SomethingElseIsLeft) {
-  Open();
-  EXPECT_EQ(ErrorOf([&] {
-              Own([&](int) -> bool { throw os::Error(EEXIST, "open", path_); });
-            }).first,
-            EEXIST);
-  EXPECT_TRUE(Exists());
-  EXPECT_FALSE(os::IsLocked(Open(0).get(), path_));
-}
-
-TEST_F(OwnTest, ObjectThatIsRemovedBeforeItIsOpenedIsMadeAnew) {
-  Open();
-  before_open_ = [&](int flags) {
-    if (flags == 0) ::unlink(path_.c_str());
-  };
-  const auto owned = Own(MustNotBeAsked);
-  EXPECT_EQ(os::Stat(owned.fd.get(), path_).st_ino, Inode());
-}
-
-TEST_F(OwnTest, ObjectThatIsRemovedBeforeItIsLockedIsMadeAnew) {
-  Open();
-  after_open_ = [&](int flags) {
-    if (flags == 0) ::unlink(path_.c_str());
-  };
-  const auto owned = Own(MustNotBeAsked);
-  EXPECT_EQ(os::Stat(owned.fd.get(), path_).st_ino, Inode());
-}
-
-// Another took it for a dead owner's, and put its own in its place.
-TEST_F(OwnTest, NewObjectThatIsReplacedBeforeItIsLockedIsNotOurs) {
-  UniqueFd others;
-  after_open_ = [&](int flags) {
-    if (flags == 0 || others) return;
-    ::unlink(path_.c_str());
-    others = Open();
-    os::TryLock(others.get(), path_);
-  };
-  EXPECT_EQ(ErrorOf([&] { Own(MustNotBeAsked); }).first, EBUSY);
-  EXPECT_EQ(os::Stat(others.get(), path_).st_nlink, 1);
-}
-
-TEST_F(OwnTest, NewObjectThatIsLockedByAnotherIsNotOurs) {
-  UniqueFd others;
-  after_open_ = [&](int) {
-    others = Open(0);
-    os::TryLock(others.get(), path_);
-  };
-  EXPECT_EQ(ErrorOf([&] { Own(MustNotBeAsked); }).first, EBUSY);
-  EXPECT_TRUE(Exists());
-}
-
-TEST_F(OwnTest, AnotherUsersObjectIsLeft) {
-  Open();
-  added_to_uid = 1;
-  EXPECT_EQ(ErrorOf([&] { Own(MustNotBeAsked); }).first, EACCES);
-  added_to_uid = 0;
-  EXPECT_TRUE(Exists());
-}
-
-TEST_F(OwnTest, CallThatFailsIsAFailure) {
-  const auto open = [](int) {
-    errno = EMFILE;
-    return -1;
-  };
-  EXPECT_EQ(ErrorOf([&] {
-              os::Own("open", "name", ::unlink, open, MustNotBeAsked);
-            }).second,
-            "open 'name': Too many open files");
+TEST(UniqueHandleTest, IsClosedByItsOwnCall) {
+  { const ipc::UniqueHandle<CloseHandle> handle(0); }
+  EXPECT_EQ(handle_closed, 0);
 }
 
 // --- Waiting -----------------------------------------------------------------
 
-TEST(DeadlineTest, SaysWhatIsLeft) {
-  const os::Deadline forever(os::kForever);
-  EXPECT_FALSE(forever.Passed());
-  EXPECT_EQ(forever.Left(), -1);
-  EXPECT_EQ(forever.Left(Timeout(7)), 7);
-  const os::Deadline passed(Timeout(0));
-  EXPECT_TRUE(passed.Passed());
-  EXPECT_EQ(passed.Left(), 0);
-  const os::Deadline hour(std::chrono::hours(1));
-  EXPECT_FALSE(hour.Passed());
-  EXPECT_GT(hour.Left(), 0);
-  EXPECT_LE(hour.Left(), 3600000);
-  EXPECT_EQ(hour.Left(Timeout(7)), 7);
-  EXPECT_EQ(os::Deadline(std::chrono::hours(1000000)).Left(), INT_MAX);
+TEST_F(PosixTest, PollTakesEveryTimeout) {
+  int waited = -2;
+  on_poll = [&](int milliseconds) {
+    waited = milliseconds;
+    return 0;
+  };
+  const auto poll_for = [&](Seconds timeout) {
+    ipc::Poll({}, timeout);
+    return waited;
+  };
+  EXPECT_EQ(poll_for(Seconds(-1e12)), 0);
+  EXPECT_EQ(poll_for(Seconds(0)), 0);
+  EXPECT_EQ(poll_for(std::chrono::hours(24 * 365 * 300)), -1);
+  EXPECT_EQ(poll_for(ipc::kForever), -1);
+  // The time from the call to the clock's next tick is not known, but that a
+  // second is longer, and that a minute is not over.
+  EXPECT_GT(poll_for(Seconds(60)), 0);
+  EXPECT_LE(waited, 60000);
+  EXPECT_GT(poll_for(std::chrono::hours(24 * 11)), 86400000 * 10);
+  EXPECT_LE(waited, 86400000 * 11);
 }
 
-TEST(FromNowTest, IsATimeOfTheMonotonicClock) {
-  timespec now{};
-  ::clock_gettime(CLOCK_MONOTONIC, &now);
-  const timespec then = os::FromNow(Timeout(999));
-  EXPECT_GE(then.tv_sec * 1000000000 + then.tv_nsec,
-            now.tv_sec * 1000000000 + now.tv_nsec + 999000000);
-  EXPECT_GE(then.tv_nsec, 0);
-  EXPECT_LT(then.tv_nsec, 1000000000);
-}
-
-TEST(PollTest, EndsAtTheTimeout) {
-  const Pipe pipe;
-  EXPECT_EQ(ErrorOf([&] {
-              os::PollFor("a byte", pipe.read_end.get(), POLLIN, "pipe",
-                          Timeout(1));
-            }).second,
-            "poll 'pipe': Connection timed out; waited for a byte");
-}
-
-TEST(AwaitTest, SaysThatItWaitsOnlyWhereItDoes) {
-  auto child = InChild([] {
-    return os::ExitStatus([] {
-      const auto at_once = [](Timeout pause) { return pause == Timeout(0); };
-      os::Await("a peer", "open", "one", os::kForever, at_once);
-      const auto later = [n = 0](Timeout) mutable { return ++n == 5; };
-      os::Await("a peer", "open", "other", os::kForever, later);
-    });
-  });
-  EXPECT_EQ(child.Wait(), Exited(0));
-  EXPECT_EQ(child.Err(), "posix_test: waiting for a peer on 'other'\n");
-}
-
-TEST(AwaitTest, LooksAtLeastOnceAndEndsAtTheTimeout) {
-  for (const int milliseconds : {0, 1}) {
-    std::vector<Timeout> pauses;
-    const auto look = [&](Timeout pause) {
-      pauses.push_back(pause);
-      os::Pause(pause);
-      return false;
-    };
-    EXPECT_EQ(ErrorOf([&] {
-                os::Await("a peer", "open", "name", Timeout(milliseconds),
-                          look);
-              }).second,
-              "open 'name': Connection timed out; waited for a peer");
-    ASSERT_FALSE(pauses.empty());
-    EXPECT_EQ(pauses[0], Timeout(0));
+// Down to 0 it would be a busy wait: poll returns at once, again and again.
+TEST_F(PosixTest, PollRoundsUpToMilliseconds) {
+  std::vector<int> waits;
+  on_poll = [&](int milliseconds) {
+    waits.push_back(milliseconds);
+    errno = EINTR;
+    return milliseconds == 0 ? 0 : -1;
+  };
+  // For as long as anything is left, it asks for another millisecond.
+  const Seconds end = ipc::Now() + Seconds(0.0004);
+  while (waits.empty() || waits.front() != 1) {
+    waits.clear();
+    ipc::Poll({}, Seconds(0.0004));
   }
+  EXPECT_GE(ipc::Now(), end);
+  for (const int wait : waits) EXPECT_TRUE(wait == 1 || wait == 0);
+  EXPECT_EQ(std::ranges::count(waits, 0), 1);
 }
 
-TEST(AwaitTest, EndsWhenAskedToStop) {
-  auto child = InChild([] {
-    os::CatchStopSignals();
-    return os::ExitStatus([] {
-      os::Await("a peer", "open", "name", os::kForever,
-                [](Timeout) { return ::raise(SIGTERM) != 0; });
-    });
+TEST_F(PosixTest, PollWaitsForTheRestAfterASignal) {
+  std::vector<int> waits;
+  on_poll = [&](int milliseconds) {
+    waits.push_back(milliseconds);
+    if (waits.size() == 2) return 0;
+    const Seconds start = ipc::Now();
+    while (ipc::Now() - start < Seconds(0.002)) continue;
+    errno = EINTR;
+    return -1;
+  };
+  EXPECT_FALSE(ipc::Poll({}, Seconds(60)));
+  ASSERT_EQ(waits.size(), 2U);
+  EXPECT_LT(waits[1], waits[0]);
+}
+
+TEST_F(PosixTest, PollSaysWhetherOneIsReadyOrHungUp) {
+  Pipe pipe;
+  pollfd ready{pipe.read_end.get(), POLLIN, 0};
+  EXPECT_FALSE(ipc::Poll({&ready, 1}, Seconds(0)));
+  ipc::WriteAll(pipe.write_end.get(), "x", "pipe");
+  EXPECT_TRUE(ipc::Poll({&ready, 1}, ipc::kForever));
+  EXPECT_EQ(ready.revents, POLLIN);
+  Pipe other;
+  other.write_end = UniqueFd();
+  ready.fd = other.read_end.get();
+  EXPECT_TRUE(ipc::Poll({&ready, 1}, ipc::kForever));
+  EXPECT_EQ(ready.revents, POLLHUP);
+}
+
+// A loop that always finds one ready has to end, too.
+TEST_F(PosixTest, PollEndsWhenAskedToStop) {
+  Pipe pipe;
+  ipc::WriteAll(pipe.write_end.get(), "x", "pipe");
+  pollfd ready{pipe.read_end.get(), POLLIN, 0};
+  ipc::stop_signal = SIGTERM;
+  EXPECT_EQ(ErrorOf([&] { ipc::Poll({&ready, 1}, Seconds(0)); }).first, EINTR);
+}
+
+TEST_F(PosixTest, PollEndsWhenAskedToStopMeanwhile) {
+  on_poll = [](int) {
+    ipc::stop_signal = SIGTERM;
+    errno = EINTR;
+    return -1;
+  };
+  EXPECT_EQ(ErrorOf([] { ipc::Poll({}, ipc::kForever); }).first, EINTR);
+}
+
+TEST_F(PosixTest, PollForThrowsAtTheTimeout) {
+  const Pipe pipe;
+  const auto error = ErrorOf([&] {
+    ipc::PollFor("a byte", pipe.read_end.get(), POLLIN, Seconds(0.001), "pipe");
   });
-  EXPECT_EQ(child.Wait(), Killed(SIGTERM));
+  EXPECT_EQ(error.first, ETIMEDOUT);
+  EXPECT_EQ(error.second,
+            "poll 'pipe': Connection timed out; waited for a byte");
 }
 
 // --- Bytes -------------------------------------------------------------------
 
-// The documents' examples read one byte a call, and take -1 for the end.
-TEST(ReadSomeTest, ReadsABlockTheEndAndErrors) {
+// Classic examples read one byte a call, and take -1 for the end.
+TEST_F(PosixTest, ReadSomeReadsABlockTheEndAndErrors) {
   Pipe pipe;
-  os::Block block{};
-  os::WriteAll(pipe.write_end.get(), block, "pipe");
-  EXPECT_EQ(os::ReadSome(pipe.read_end.get(), block, "pipe"), block.size());
-  pipe.write_end.Close();
-  EXPECT_EQ(os::ReadSome(pipe.read_end.get(), block, "pipe"), 0U);
-  EXPECT_EQ(ErrorOf([&] { os::ReadSome(-1, block, "name"); }).second,
+  Block block{};
+  const std::string sent = ipc_testing::RandomBytes(block.size());
+  ipc::WriteAll(pipe.write_end.get(), sent, "pipe");
+  EXPECT_TRUE(ipc::ReadSome(pipe.read_end.get(), block, "pipe") == sent);
+  pipe.write_end = UniqueFd();
+  EXPECT_TRUE(ipc::ReadSome(pipe.read_end.get(), block, "pipe").empty());
+  EXPECT_EQ(ErrorOf([&] { ipc::ReadSome(-1, block, "name"); }).second,
             "read 'name': Bad file descriptor");
 }
 
-int CopyInput() {
-  Pipe pipe;
-  return os::ExitStatus([&] {
-    os::Block block;
-    while (const auto n = os::ReadInput(block, pipe.write_end.get(), "peer")) {
-      os::Print(std::span(block).first(n));
-      if (block[0] == std::byte{'x'}) pipe.read_end.Close();
-    }
-  });
+TEST_F(PosixTest, ReadSomeReadsWhatThereIs) {
+  const Pipe pipe;
+  Block block{};
+  ipc::WriteAll(pipe.write_end.get(), std::string_view("a\0b", 3), "pipe");
+  EXPECT_EQ(ipc::ReadSome(pipe.read_end.get(), block, "pipe"),
+            std::string_view("a\0b", 3));
 }
 
-TEST(ReadInputTest, ReadsUntilTheEnd) {
-  auto child = InChild(CopyInput, "input");
-  EXPECT_EQ(child.Wait(), Exited(0));
-  EXPECT_EQ(child.Out(), "input");
+// Another process that shares the descriptor may have made it non-blocking.
+TEST_F(PosixTest, ReadSomeWaitsWhereTheDescriptorDoesNotBlock) {
+  const Pipe pipe(O_NONBLOCK);
+  on_poll = [&](int milliseconds) {
+    EXPECT_EQ(milliseconds, -1);
+    EXPECT_EQ(::write(pipe.write_end.get(), "later", 5), 5);
+    return 1;
+  };
+  Block block{};
+  EXPECT_EQ(ipc::ReadSome(pipe.read_end.get(), block, "pipe"), "later");
 }
 
-TEST(ReadInputTest, NoticesThatItsPeerHasGoneWithoutInput) {
-  auto child = InChild(CopyInput, std::nullopt);
-  child.Send("x");
-  EXPECT_EQ(child.Wait(), Exited(1));
-  EXPECT_EQ(child.Err(),
-            "posix_test: poll 'peer': Broken pipe; its reader has gone\n");
+TEST_F(PosixTest, ReadSomeEndsAtTheTimeout) {
+  const Pipe pipe(O_NONBLOCK);
+  Block block{};
+  EXPECT_EQ(ErrorOf([&] {
+              ipc::ReadSome(pipe.read_end.get(), block, "pipe", Seconds(0.001));
+            }).second,
+            "poll 'pipe': Connection timed out; waited for bytes");
 }
 
-int AskAboutPeer() {
-  return os::ExitStatus([] {
-    os::Block block;
-    const auto gone = [] { throw os::Error(EPIPE, "look", "peer"); };
-    while (const auto n = os::ReadInput(block, gone)) {
-      os::Print(std::span(block).first(n));
-    }
-  });
+TEST_F(PosixTest, ReadSomeReadsOnAfterASignal) {
+  const Pipe pipe;
+  ipc::WriteAll(pipe.write_end.get(), "x", "pipe");
+  interruptions = 3;
+  Block block{};
+  EXPECT_EQ(ipc::ReadSome(pipe.read_end.get(), block, "pipe"), "x");
+  EXPECT_EQ(interruptions, 0);
 }
 
-TEST(ReadInputTest, LooksForItsPeerWithoutInput) {
-  auto child = InChild(AskAboutPeer, std::nullopt);
-  child.Send("input");
-  child.AwaitOut("input");
-  EXPECT_EQ(child.Wait(), Exited(1));
-  EXPECT_EQ(child.Err(), "posix_test: look 'peer': Broken pipe\n");
+// Who copies a file never waits, and has to end nevertheless.
+TEST_F(PosixTest, ReadSomeEndsWhenAskedToStop) {
+  const Pipe pipe;
+  ipc::WriteAll(pipe.write_end.get(), "x", "pipe");
+  Block block{};
+  ipc::stop_signal = SIGTERM;
+  EXPECT_EQ(
+      ErrorOf([&] { ipc::ReadSome(pipe.read_end.get(), block, "pipe"); }).first,
+      EINTR);
+  ipc::stop_signal = 0;
+  EXPECT_EQ(ipc::ReadSome(pipe.read_end.get(), block, "pipe"), "x")
+      << "nothing is taken that would be lost";
 }
 
 // More than fits: each write is short, or finds no room.
-TEST(WriteAllTest, WritesAllWithoutBlocking) {
+TEST_F(PosixTest, WriteAllWritesAllWithoutBlocking) {
   const Pipe pipe(O_NONBLOCK);
   const std::string sent = ipc_testing::RandomBytes(1000000);
   std::thread writing(
-      [&] { os::WriteAll(pipe.write_end.get(), os::Bytes(sent), "x"); });
+      [&] { ipc::WriteAll(pipe.write_end.get(), sent, "pipe"); });
   std::string received;
-  os::Block block;
+  Block block;
   while (received.size() < sent.size()) {
-    os::PollFor("bytes", pipe.read_end.get(), POLLIN, "pipe", os::kForever);
-    const auto n = os::ReadSome(pipe.read_end.get(), block, "pipe");
-    received.append(reinterpret_cast<const char*>(block.data()), n);
+    received += ipc::ReadSome(pipe.read_end.get(), block, "pipe");
   }
   writing.join();
   EXPECT_TRUE(received == sent);
 }
 
-TEST(WriteAllTest, EndsAtTheTimeoutWhereNobodyReads) {
+TEST_F(PosixTest, WriteAllWritesOnAfterSignalsAndShortWrites) {
+  const Pipe pipe;
+  const std::string sent = ipc_testing::RandomBytes(1000);
+  interruptions = 3;
+  write_at_most = 7;
+  ipc::WriteAll(pipe.write_end.get(), sent, "pipe");
+  EXPECT_EQ(interruptions, 0);
+  Block block;
+  EXPECT_TRUE(ipc::ReadSome(pipe.read_end.get(), block, "pipe") == sent);
+}
+
+TEST_F(PosixTest, WriteAllWritesNothingWhereThereIsNothing) {
+  ipc::WriteAll(-1, "", "name");
+}
+
+TEST_F(PosixTest, WriteAllEndsAtTheTimeoutWhereNobodyReads) {
   const Pipe pipe(O_NONBLOCK);
   const std::string bytes(1000000, 'x');
   EXPECT_EQ(ErrorOf([&] {
-              os::WriteAll(pipe.write_end.get(), os::Bytes(bytes), "pipe",
-                           Timeout(1));
+              ipc::WriteAll(pipe.write_end.get(), bytes, "pipe",
+                            Seconds(0.001));
             }).second,
             "poll 'pipe': Connection timed out; waited for room");
 }
 
-TEST(WriteAllTest, ReportsErrors) {
+// They were taken from elsewhere, and would be lost.
+TEST_F(PosixTest, WriteAllWritesWhatFitsThoughAskedToStop) {
+  const Pipe pipe;
+  ipc::stop_signal = SIGTERM;
+  ipc::WriteAll(pipe.write_end.get(), "bytes", "pipe");
+  ipc::stop_signal = 0;
+  Block block;
+  EXPECT_EQ(ipc::ReadSome(pipe.read_end.get(), block, "pipe"), "bytes");
+}
+
+TEST_F(PosixTest, WriteAllEndsWhenAskedToStopWhileItWaits) {
+  const Pipe pipe(O_NONBLOCK);
+  const std::string bytes(1000000, 'x');
+  ipc::stop_signal = SIGTERM;
+  EXPECT_EQ(ErrorOf([&] {
+              ipc::WriteAll(pipe.write_end.get(), bytes, "pipe");
+            }).first,
+            EINTR);
+}
+
+TEST_F(PosixTest, WriteAllReportsErrors) {
   ::signal(SIGPIPE, SIG_IGN);
   Pipe pipe;
-  pipe.read_end.Close();
-  EXPECT_EQ(ErrorOf([&] {
-              os::WriteAll(pipe.write_end.get(), os::Bytes("x"), "pipe");
-            }).second,
-            "write 'pipe': Broken pipe");
+  pipe.read_end = UniqueFd();
+  EXPECT_EQ(
+      ErrorOf([&] { ipc::WriteAll(pipe.write_end.get(), "x", "pipe"); }).second,
+      "write 'pipe': Broken pipe");
   ::signal(SIGPIPE, SIG_DFL);
-}
-
-// --- Programs ----------------------------------------------------------------
-
-// A program with two options; `run` does what its main would.
-ChildProcess RunMain(
-    std::vector<std::string> arguments, void (*run)(const os::CommandLine&),
-    const std::function<void()>& before = [] {}) {
-  return InChild([&] {
-    arguments.insert(arguments.begin(), "/a/path/of/the/program");
-    std::vector<char*> argv;
-    argv.reserve(arguments.size() + 1);
-    for (std::string& argument : arguments) argv.push_back(argument.data());
-    argv.push_back(nullptr);
-    before();
-    return os::Main(static_cast<int>(arguments.size()), argv.data(),
-                    "Usage: ...\n", {"name", "timeout"}, run);
-  });
-}
-
-void Show(const os::CommandLine& line) {
-  os::Print(os::Bytes(line.Option("name", "no name") + "," +
-                      std::to_string(line.TimeoutOption().count()) + "," +
-                      line.Operand("no operand")));
-}
-
-TEST(CommandLineTest, IsParsed) {
-  const std::string forever = std::to_string(os::kForever.count());
-  const std::pair<std::vector<std::string>, std::string> lines[] = {
-      {{}, "no name," + forever + ",no operand"},
-      {{"--name", "x", "--timeout", "1.5", "operand"}, "x,1500,operand"},
-      {{"operand", "--name=x", "--timeout=0"}, "x,0,operand"},
-      {{"--timeout", "0.0001", ""}, "no name,1,"},
-      {{"--name", ""}, "," + forever + ",no operand"},
-      {{"--name", "x", "--name", "y"}, "y," + forever + ",no operand"},
-      {{"-"}, "no name," + forever + ",-"},
-      {{"--", "--name"}, "no name," + forever + ",--name"},
-  };
-  for (const auto& [arguments, parsed] : lines) {
-    auto child = RunMain(arguments, Show);
-    EXPECT_EQ(child.Wait(), Exited(0)) << child.Err();
-    EXPECT_EQ(child.Out(), parsed);
-  }
-}
-
-TEST(CommandLineTest, WrongUsageIsReported) {
-  const std::string wrong_usage = "posix_test: wrong usage; see --help\n";
-  const std::pair<std::vector<std::string>, std::string> lines[] = {
-      {{"--bogus"},
-       "posix_test: unrecognized option '--bogus'\n" + wrong_usage},
-      {{"-x"}, "posix_test: invalid option -- 'x'\n" + wrong_usage},
-      {{"--name"},
-       "posix_test: option '--name' requires an argument\n" + wrong_usage},
-      {{"--help=x"},
-       "posix_test: option '--help' doesn't allow an argument\n" + wrong_usage},
-      {{"one", "two"}, "posix_test: extra operand 'two'; see --help\n"},
-  };
-  for (const auto& [arguments, error] : lines) {
-    auto child = RunMain(arguments, Show);
-    EXPECT_EQ(child.Wait(), Exited(2));
-    EXPECT_EQ(child.Out(), "");
-    EXPECT_EQ(child.Err(), error);
-  }
-}
-
-TEST(CommandLineTest, TimeoutThatIsNoNumberIsReported) {
-  for (const std::string text :
-       {"", "x", "1x", " 1", "-1", "nan", "inf", "1e7", "0x1"}) {
-    auto child = RunMain({"--timeout=" + text}, Show);
-    EXPECT_EQ(child.Wait(), Exited(2));
-    EXPECT_EQ(child.Out(), "");
-    EXPECT_TRUE(child.Err().starts_with("posix_test: --timeout '" + text +
-                                        "' is not from 0."))
-        << child.Err();
-  }
-}
-
-TEST(CommandLineTest, OperandThatLacksIsReported) {
-  auto child =
-      RunMain({}, [](const os::CommandLine& line) { line.Operand(nullptr); });
-  EXPECT_EQ(child.Wait(), Exited(2));
-  EXPECT_EQ(child.Err(), "posix_test: missing operand; see --help\n");
-}
-
-TEST(CommandLineTest, OperandThatIsNotTakenIsReported) {
-  auto child =
-      RunMain({"x"}, [](const os::CommandLine& line) { line.NoOperand(); });
-  EXPECT_EQ(child.Wait(), Exited(2));
-  EXPECT_EQ(child.Err(), "posix_test: extra operand 'x'; see --help\n");
-}
-
-TEST(CommandLineTest, HelpIsOutputAndEndsTheProgram) {
-  auto child = RunMain({"--name", "x", "--help"}, Show);
-  EXPECT_EQ(child.Wait(), Exited(0));
-  EXPECT_EQ(child.Out(), "Usage: ...\n");
-  EXPECT_EQ(child.Err(), "");
-}
-
-TEST(CommandLineTest, HelpThatCannotBePrintedIsAFailure) {
-  auto child = RunMain({"--help"}, Show,
-                       [] { ::dup2(::open("/dev/full", O_WRONLY), 1); });
-  EXPECT_EQ(child.Wait(), Exited(1));
-  EXPECT_EQ(child.Err(),
-            "posix_test: write 'standard output': No space left on device\n");
-}
-
-TEST(ExitStatusTest, SaysHowItEnded) {
-  const std::pair<void (*)(), ipc_testing::End> bodies[] = {
-      {[] {}, Exited(0)},
-      {[] { throw os::Error(EIO, "read", "name"); }, Exited(1)},
-      {[] { throw std::runtime_error("failure"); }, Exited(1)},
-      {[] { throw os::UsageError("usage"); }, Exited(2)},
-      {[] { throw os::Reported{3}; }, Exited(3)},
-      {[] { throw os::Interrupted{SIGINT}; }, Killed(SIGINT)},
-  };
-  for (const auto& [body, end] : bodies) {
-    EXPECT_EQ(InChild([run = body] { return os::ExitStatus(run); }).Wait(),
-              end);
-  }
-}
-
-TEST(MainTest, FailureIsOneLine) {
-  auto child = RunMain({}, [](const os::CommandLine&) {
-    throw os::Error(EIO, "read", "two\nlines");
-  });
-  EXPECT_EQ(child.Wait(), Exited(1));
-  EXPECT_EQ(child.Out(), "");
-  EXPECT_EQ(child.Err(), "posix_test: read 'two?lines': Input/output error\n");
-}
-
-// SIGPIPE would kill it without a word.
-TEST(MainTest, OutputThatNobodyReadsIsAFailure) {
-  auto child = RunMain({}, Show, [] {
-    Pipe pipe;
-    ::dup2(pipe.write_end.get(), STDOUT_FILENO);
-  });
-  EXPECT_EQ(child.Wait(), Exited(1));
-  EXPECT_EQ(child.Err(), "posix_test: write 'standard output': Broken pipe\n");
-}
-
-// Else the next object opened would be in its place, and be printed into.
-TEST(MainTest, ClosedDescriptorsAreNotTaken) {
-  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
-    auto child = RunMain(
-        {},
-        [](const os::CommandLine&) {
-          if (::open("/dev/null", O_RDWR) <= STDERR_FILENO) std::abort();
-        },
-        [&] { ::close(fd); });
-    EXPECT_EQ(child.Wait(), Exited(0));
-  }
-}
-
-TEST(MainTest, ClosedOutputIsAFailure) {
-  auto child = RunMain({}, Show, [] { ::close(STDOUT_FILENO); });
-  EXPECT_EQ(child.Wait(), Exited(1));
-  EXPECT_EQ(child.Err(),
-            "posix_test: write 'standard output': Bad file descriptor\n");
-}
-
-TEST(MainTest, ClosedInputIsAFailure) {
-  auto child = RunMain(
-      {},
-      [](const os::CommandLine&) {
-        os::Block block;
-        os::ReadSome(STDIN_FILENO, block, "standard input");
-      },
-      [] { ::close(STDIN_FILENO); });
-  EXPECT_EQ(child.Wait(), Exited(1));
-  EXPECT_EQ(child.Err(),
-            "posix_test: read 'standard input': Bad file descriptor\n");
 }
 
 }  // namespace

@@ -1,11 +1,22 @@
 """The samples, for what runs all of them."""
 
+DIRECTORIES = [
+    "fifo",
+    "mqueue",
+    "pipe",
+    "shm",
+    "socket",
+]
+
 SAMPLES = [
     "//fifo:reader",
     "//fifo:writer",
     "//mqueue:client",
     "//mqueue:server",
     "//pipe",
+    "//pipe:filter",
+    "//shm:memfd_reader",
+    "//shm:memfd_writer",
     "//shm:reader",
     "//shm:ring_reader",
     "//shm:ring_writer",

@@ -5,13 +5,18 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <chrono>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <list>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
 
-#include "posix.h"
 #include "shm/ring.h"
 #include "testing/child_process.h"
 
@@ -19,19 +24,30 @@ namespace {
 
 using ipc_testing::ChildProcess;
 using ipc_testing::CpuTime;
+using ipc_testing::Program;
 using std::chrono::nanoseconds;
 using Words = std::vector<std::string>;
 
 constexpr char kStrace[] = "/usr/bin/strace";
 
+// How often a side looks at what the kernel has nothing to wait on for.
+constexpr int kNever = 0;  // It is woken.
+constexpr int kPeer = 2;   // A second: whether a peer lives that it has met.
+constexpr int kName = 10;  // A second: whether a peer has come.
+
+struct Look {
+  int a_second;
+  int calls;  // Of one, with the wait until the next.
+};
+constexpr Look kWoken{kNever, 0};
+
 // A program, and the calls that it makes.
 struct Waiting {
-  // Where the kernel wakes it, none; else those of one look for a name, or
-  // after a peer, and of the pause that follows.
-  Waiting(std::string state, int calls_a_look, const Words& argv,
+  Waiting(std::string state, Look how, const Words& argv, std::string says,
           std::string calls_file)
       : name(std::move(state)),
-        calls(calls_a_look),
+        look(how),
+        until(std::move(says)),
         file(std::move(calls_file)),
         process(Traced(argv), std::nullopt) {}
 
@@ -56,7 +72,8 @@ struct Waiting {
   }
 
   std::string name;
-  int calls;
+  Look look;
+  std::string until;  // What it says, if anything, when it waits.
   std::string file;
   ChildProcess process;
   long calls_before = 0;
@@ -65,139 +82,160 @@ struct Waiting {
 
 class WaitingTest : public testing::Test {
  protected:
-  ChildProcess& Wait(const std::string& state, int calls_a_look,
-                     const char* program, const Words& arguments) {
-    Words argv{ipc_testing::Program(program)};
+  ~WaitingTest() override {
+    for (const auto& [unlink, name] : names_) unlink(name.c_str());
+  }
+
+  ChildProcess& Wait(const std::string& state, Look look, const char* program,
+                     const Words& arguments, const std::string& until = "") {
+    Words argv{Program(program)};
     argv.insert(argv.end(), arguments.begin(), arguments.end());
     const std::string file = directory_ / std::to_string(all_.size());
-    return all_.emplace_back(state, calls_a_look, argv, file).process;
+    return all_.emplace_back(state, look, argv, until, file).process;
   }
   // A name at which the program has been killed while it waited.
-  std::string Stale(const char* program, const std::string& option,
-                    const std::string& name, const std::string& waiting) {
-    ChildProcess killed({ipc_testing::Program(program), option, name});
+  std::string Leftover(const char* program, const std::string& option,
+                       const std::string& name, const std::string& waiting) {
+    ChildProcess killed({Program(program), option, name});
     killed.AwaitErr(waiting);
     killed.Signal(SIGKILL);
     killed.Wait();
     return name;
   }
   // Removed at the end.
-  std::string Name(os::OwnedName::Unlink unlink) {
-    std::string name = ipc_testing::UniqueName();
-    names_.emplace_back(unlink, name);
-    return name;
+  std::string Name(int (*unlink)(const char*)) {
+    names_.emplace_back(unlink, ipc_testing::UniqueName());
+    return names_.back().second;
   }
 
   const ipc_testing::TemporaryDirectory directory_;
-  std::list<os::OwnedName> names_;
+  std::vector<std::pair<int (*)(const char*), std::string>> names_;
   std::list<Waiting> all_;
 };
 
 TEST_F(WaitingTest, TakesNoProcessorTimeAndFewCalls) {
   // Shared memory.
-  Wait("shm reader without a writer", 2, "SHM_READER",
-       {"--name", Name(::shm_unlink)})
-      .AwaitErr("waiting");
-  Wait("shm reader of a dead writer", 10, "SHM_READER",
-       {"--name", Stale("SHM_WRITER", "--name", Name(::shm_unlink), "waiting")})
-      .AwaitErr("waiting");
-  Wait("shm writer without a reader", 1, "SHM_WRITER",
-       {"--name", Name(::shm_unlink)})
-      .AwaitErr("waiting");
+  Wait("shm reader without a writer", {kName, 4}, "SHM_READER",
+       {"--name", Name(::shm_unlink)}, "waiting");
+  Wait("shm reader of a dead writer", {kName, 6}, "SHM_READER",
+       {"--name",
+        Leftover("SHM_WRITER", "--name", Name(::shm_unlink), "waiting")},
+       "waiting");
+  Wait("shm writer without a reader", {kName, 2}, "SHM_WRITER",
+       {"--name", Name(::shm_unlink)}, "waiting");
 
   // A ring.
-  Wait("ring reader without a writer", 2, "SHM_RING_READER",
-       {"--name", Name(::shm_unlink)})
-      .AwaitErr("waiting");
-  Wait("ring writer without a reader", 1, "SHM_RING_WRITER",
-       {"--name", Name(::shm_unlink)})
-      .AwaitErr("waiting");
+  Wait("ring reader without a writer", {kName, 4}, "SHM_RING_READER",
+       {"--name", Name(::shm_unlink)}, "waiting");
+  Wait("ring reader of a dead writer", {kName, 6}, "SHM_RING_READER",
+       {"--name",
+        Leftover("SHM_RING_WRITER", "--name", Name(::shm_unlink), "waiting")},
+       "waiting");
+  Wait("ring writer without a reader", {kName, 2}, "SHM_RING_WRITER",
+       {"--name", Name(::shm_unlink)}, "waiting");
   const std::string idle = Name(::shm_unlink);
-  auto& idle_writer =
-      Wait("ring writer without input", 2, "SHM_RING_WRITER", {"--name", idle});
+  auto& idle_writer = Wait("ring writer without input", {kPeer, 2},
+                           "SHM_RING_WRITER", {"--name", idle});
   idle_writer.AwaitErr("waiting");
-  auto& idle_reader = Wait("ring reader of an idle writer", 3,
+  auto& idle_reader = Wait("ring reader of an idle writer", {kPeer, 3},
                            "SHM_RING_READER", {"--name", idle});
   idle_writer.Send("x");
   idle_reader.AwaitOut("x");
   const std::string full_ring = Name(::shm_unlink);
-  auto& full_writer = Wait("ring writer of a full ring", 3, "SHM_RING_WRITER",
-                           {"--name", full_ring});
-  ipc::RingReader lazy_reader(full_ring, os::kForever);
+  auto& full_writer = Wait("ring writer of a full ring", {kPeer, 3},
+                           "SHM_RING_WRITER", {"--name", full_ring});
+  full_writer.AwaitErr("waiting");
+  auto lazy_reader = ipc::RingReader::TryOpen(full_ring, ipc::kForever);
+  ASSERT_TRUE(lazy_reader);
   full_writer.Send(std::string(2 * ipc::RingSide::kCapacity, 'x'));
-  lazy_reader.Peek(ipc::RingSide::kCapacity);
+  lazy_reader->Peek(ipc::RingSide::kCapacity);
+
+  // Memory without a name.
+  Wait("memfd reader without a writer", kWoken, "SHM_MEMFD_READER",
+       {"--name", ipc_testing::UniqueName()}, "waiting");
+  Wait("memfd writer without a reader", {kName, 4}, "SHM_MEMFD_WRITER",
+       {"--name", ipc_testing::UniqueName()}, "waiting")
+      .CloseInput();
+  const std::string memfd = ipc_testing::UniqueName();
+  Wait("memfd writer without input", kWoken, "SHM_MEMFD_WRITER",
+       {"--name", memfd})
+      .Send("x");
 
   // Pipes.
-  auto& pipe = Wait("pipe without input", 0, "PIPE", {"-"});
+  auto& pipe = Wait("pipe without input", kWoken, "PIPE", {"-"});
   pipe.Send("x");
   pipe.AwaitOut("x");
+  auto& filter = Wait("filter without input", kWoken, "PIPE_FILTER", {"cat"});
+  filter.Send("x");
+  filter.AwaitOut("x");
 
   // FIFOs.
-  Wait("fifo reader without a writer", 0, "FIFO_READER",
-       {"--path", directory_ / "fifo1"})
-      .AwaitErr("waiting");
-  Wait("fifo writer without a reader", 3, "FIFO_WRITER",
-       {"--path", directory_ / "fifo2"})
-      .AwaitErr("waiting");
-  Wait("fifo writer of a dead reader", 4, "FIFO_WRITER",
+  Wait("fifo reader without a writer", kWoken, "FIFO_READER",
+       {"--path", directory_ / "fifo1"}, "waiting");
+  Wait("fifo writer without a reader", {kName, 4}, "FIFO_WRITER",
+       {"--path", directory_ / "fifo2"}, "waiting");
+  Wait("fifo writer of a dead reader", {kName, 6}, "FIFO_WRITER",
        {"--path",
-        Stale("FIFO_READER", "--path", directory_ / "fifo3", "waiting")})
-      .AwaitErr("waiting");
-  auto& reader = Wait("fifo reader of a silent writer", 0, "FIFO_READER",
+        Leftover("FIFO_READER", "--path", directory_ / "fifo3", "waiting")},
+       "waiting");
+  auto& reader = Wait("fifo reader of a silent writer", kWoken, "FIFO_READER",
                       {"--path", directory_ / "fifo4"});
-  auto& writer = Wait("fifo writer without input", 0, "FIFO_WRITER",
+  auto& writer = Wait("fifo writer without input", kWoken, "FIFO_WRITER",
                       {"--path", directory_ / "fifo4", "-"});
   writer.Send("x");
   reader.AwaitOut("x");
+  auto& keeping = Wait("fifo reader that keeps on", kWoken, "FIFO_READER",
+                       {"--path", directory_ / "fifo5", "--keep"});
+  ChildProcess({Program("FIFO_WRITER"), "--path", directory_ / "fifo5", "x"})
+      .Wait();
+  keeping.AwaitOut("x");
 
   // Message queues.
   const std::string queue = Name(::mq_unlink);
-  auto& server = Wait("mqueue server without messages", 0, "MQUEUE_SERVER",
+  auto& server = Wait("mqueue server without messages", kWoken, "MQUEUE_SERVER",
                       {"--name", queue});
-  auto& client = Wait("mqueue client without input", 2, "MQUEUE_CLIENT",
-                      {"--name", queue, "-"});
+  auto& client = Wait("mqueue client without input", {kPeer, 2},
+                      "MQUEUE_CLIENT", {"--name", queue, "-"});
   client.Send("x\n");
   server.AwaitOut("x\n");
-  Wait("mqueue client without a server", 2, "MQUEUE_CLIENT",
-       {"--name", Name(::mq_unlink), "x"})
-      .AwaitErr("waiting");
-  Wait("mqueue client of a dead server", 6, "MQUEUE_CLIENT",
+  Wait("mqueue client without a server", {kName, 4}, "MQUEUE_CLIENT",
+       {"--name", Name(::mq_unlink), "x"}, "waiting");
+  Wait("mqueue client of a dead server", {kName, 6}, "MQUEUE_CLIENT",
        {"--name",
-        Stale("MQUEUE_SERVER", "--name", Name(::mq_unlink), "waiting"), "x"})
-      .AwaitErr("waiting");
+        Leftover("MQUEUE_SERVER", "--name", Name(::mq_unlink), "waiting"), "x"},
+       "waiting");
   const std::string full = Name(::mq_unlink);
-  ChildProcess stopped({ipc_testing::Program("MQUEUE_SERVER"), "--name", full});
+  ChildProcess stopped({Program("MQUEUE_SERVER"), "--name", full});
   stopped.AwaitErr("waiting");
   stopped.Stop();
-  auto& sender = Wait("mqueue client at a full queue", 3, "MQUEUE_CLIENT",
-                      {"--name", full, "-"});
+  auto& sender = Wait("mqueue client at a full queue", {kPeer, 3},
+                      "MQUEUE_CLIENT", {"--name", full, "-"});
   sender.Send("0\n1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n");
   sender.AwaitOut("9\n");
 
   // Sockets.
   const std::string path = directory_ / "socket1";
-  Wait("socket server of a silent client", 0, "SOCKET_SERVER", {"--unix", path})
-      .AwaitErr("listening");
-  auto& silent = Wait("socket client without input", 0, "SOCKET_CLIENT",
+  Wait("socket server of a silent client", kWoken, "SOCKET_SERVER",
+       {"--unix", path}, "listening");
+  auto& silent = Wait("socket client without input", kWoken, "SOCKET_CLIENT",
                       {"--unix", path, "-"});
   silent.Send("x");
   silent.AwaitOut("x");
-  Wait("socket client without a server", 2, "SOCKET_CLIENT",
-       {"--unix", directory_ / "socket2"})
-      .AwaitErr("waiting");
-  Wait("socket client of a dead server", 6, "SOCKET_CLIENT",
-       {"--unix",
-        Stale("SOCKET_SERVER", "--unix", directory_ / "socket3", "listening")})
-      .AwaitErr("waiting");
+  Wait("socket client without a server", {kName, 4}, "SOCKET_CLIENT",
+       {"--unix", directory_ / "socket2"}, "waiting");
+  Wait("socket client of a dead server", {kName, 8}, "SOCKET_CLIENT",
+       {"--unix", Leftover("SOCKET_SERVER", "--unix", directory_ / "socket3",
+                           "listening")},
+       "waiting");
 
-  // First they look more often.
-  os::Pause(3 * os::kLook);
+  for (Waiting& one : all_) one.process.AwaitErr(one.until);
+  // What is measured, not a wait for it to happen.
   const auto begin = std::chrono::steady_clock::now();
   for (Waiting& one : all_) {
     one.calls_before = one.CallsMade();
     one.time_before = one.TimeUsed();
   }
-  os::Pause(std::chrono::seconds(1));  // What is measured, not a wait.
+  std::this_thread::sleep_for(std::chrono::seconds(1));
   struct Used {
     const Waiting& waiting;
     long calls;
@@ -211,17 +249,17 @@ TEST_F(WaitingTest, TakesNoProcessorTimeAndFewCalls) {
   // On a busy machine more than a second.
   const std::chrono::duration<double> passed =
       std::chrono::steady_clock::now() - begin;
-  for (const auto& [waiting, calls, time] : used) {
-    SCOPED_TRACE(waiting.name);
-    // Two looks a second, and one more, half before and half after it. Some
-    // calls at its beginning were still on the way to the wait.
-    const double looks = passed / os::kLook + 1;
-    EXPECT_LE(static_cast<double>(calls), looks * waiting.calls + 2);
-    EXPECT_LE(waiting.calls, 10) << "more than 20 a second";
-    EXPECT_LE(time, passed / 50);  // To look, and to be looked at, takes some.
-    RecordProperty(waiting.name, std::to_string(calls) + " calls, " +
-                                     std::to_string(time.count() / 1000) +
-                                     " us");
+  for (const Used& one : used) {
+    const Look look = one.waiting.look;
+    SCOPED_TRACE(one.waiting.name);
+    // One look more, half before and half after that second. Some calls at its
+    // beginning were still on the way to the wait.
+    const double looks = look.a_second * passed.count() + 1;
+    EXPECT_LE(static_cast<double>(one.calls), looks * look.calls + 4);
+    EXPECT_LE(one.time, passed / 50);  // To look, and to be looked at.
+    RecordProperty(one.waiting.name,
+                   std::to_string(one.calls) + " calls, " +
+                       std::to_string(one.time.count() / 1000) + " us");
   }
   for (Waiting& one : all_) one.process.Signal(SIGTERM);
   stopped.Signal(SIGTERM);
