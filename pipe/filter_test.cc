@@ -66,7 +66,8 @@ int Unread(pid_t command) {
 // The command's process. It has been started when it has printed something.
 pid_t Command(const ChildProcess& filter) {
   for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
-    const int pid = std::atoi(entry.path().filename().c_str());
+    const std::string name = entry.path().filename();
+    const auto pid = static_cast<pid_t>(std::strtol(name.c_str(), nullptr, 10));
     pid_t parent = 0;
     if (State(pid, &parent) != 0 && parent == filter.pid()) return pid;
   }
@@ -239,7 +240,7 @@ TEST(FilterTest, CommandMayCloseItsInput) {
   filter.AwaitOut("closed\n");
   const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
   while (descriptors() == before && std::chrono::steady_clock::now() < end) {
-    continue;
+    ::poll(nullptr, 0, 10);
   }
   EXPECT_EQ(descriptors(), before - 1);
   filter.Signal(SIGTERM);
@@ -330,7 +331,7 @@ TEST(FilterTest, CommandThatCannotBeRun) {
                    "Permission denied")}) {
     // It has taken no input: the next command has all.
     ChildProcess shell(
-        {"/bin/sh", "-c", "\"$0\" \"$1\"; status=$?; cat; exit $status",
+        {"/bin/sh", "-c", R"("$0" "$1"; status=$?; cat; exit $status)",
          Filter({}).front(), command},
         "input");
     EXPECT_EQ(shell.Wait(), Exited(status));

@@ -56,7 +56,6 @@ inline Addresses TcpAddresses(const std::string& name, int least_port) {
   hints.ai_socktype = SOCK_STREAM;
   addrinfo* found = nullptr;
   const int error = ::getaddrinfo(host.c_str(), port.c_str(), &hints, &found);
-  ThrowIfStopped();  // It may have waited long, and is deaf to signals.
   if (error == 0) return {found, ::freeaddrinfo};
   throw Error(EADDRNOTAVAIL, "getaddrinfo", name, ::gai_strerror(error));
 }

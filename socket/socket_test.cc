@@ -254,8 +254,11 @@ TEST(ConnectingByTcpDeathTest, DiesOfASignalWhileTheHostIsAskedFor) {
   char program[] = "program";
   char tcp[] = "--tcp=localhost:1";
   char* argv[] = {program, tcp, nullptr};
+  for (const int answer : {EAI_AGAIN, 0}) {
+    ask = [answer] { return ::raise(SIGTERM) + answer; };
+    EXPECT_EXIT(ClientMain(2, argv), KilledBySignal(SIGTERM), testing::Eq(""));
+  }
   ask = [] { return ::raise(SIGTERM) + EAI_AGAIN; };
-  EXPECT_EXIT(ClientMain(2, argv), KilledBySignal(SIGTERM), testing::Eq(""));
   EXPECT_EXIT(ServerMain(2, argv), KilledBySignal(SIGTERM), testing::Eq(""));
   ask = [] { return 0; };
 }

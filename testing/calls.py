@@ -279,7 +279,6 @@ class Reader:
         if name == "mmap":
             if "MAP_ANONYMOUS" in args[3]:
                 return None
-            self.mapped = True
             return call("mmap", self.fd(args[4]), args[1], self.flags(args[2]), self.flags(args[3]))
         if name == "munmap":
             return call("munmap", args[1])

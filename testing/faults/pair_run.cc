@@ -16,8 +16,10 @@
 namespace ipc_testing {
 namespace {
 
-using std::chrono_literals::operator""ms;
-using std::chrono_literals::operator""s;
+using std::chrono_literals::operator""ms;  // NOLINT(misc-unused-using-decls):
+                                           // it sees no literals.
+using std::chrono_literals::operator""s;  // NOLINT(misc-unused-using-decls): it
+                                          // sees no literals.
 using Clock = std::chrono::steady_clock;
 using Words = std::vector<std::string>;
 
