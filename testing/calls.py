@@ -209,6 +209,29 @@ FLAGS = {"O_CLOEXEC", "O_NOFOLLOW", "O_LARGEFILE", "SOCK_CLOEXEC", "SOCK_NONBLOC
          "EFD_NONBLOCK"}
 
 
+# How calls are shown: the C function, its parameters that matter, and what comes back. A number is that parameter;
+# before it may stand what it is. `=` is for what is written as it is.
+SHOWN = {
+    "accept": "accept fd0", "accept4": "accept4 fd0", "access": "access path0", "clone": "fork", "clone3": "fork",
+    "close": "close fd0", "dup2": "dup2 fd0 fd1", "dup3": "dup2 fd0 fd1", "epoll_create1": "epoll_create1",
+    "epoll_pwait": "epoll_wait -> events1", "epoll_wait": "epoll_wait -> events1", "eventfd2": "eventfd 0 flags1",
+    "execve": "execvp first1", "exit_group": "exit 0", "faccessat": "access path1", "faccessat2": "access path1",
+    "fallocate": "fallocate fd0 3", "fchmod": "fchmod fd0 1", "flock": "flock fd0 flags1", "fork": "fork",
+    "fstat": "fstat fd0", "ftruncate": "ftruncate fd0 1", "getpeername": "getpeername fd0",
+    "getsockname": "getsockname fd0", "getsockopt": "getsockopt fd0 2", "kill": "kill =child 1",
+    "listen": "listen fd0", "memfd_create": "memfd_create path0 flags1", "membarrier": "membarrier 0",
+    "mmap": "mmap fd4 1 flags2 flags3", "mq_timedreceive": "mq_receive fd0 -> text1",
+    "mq_timedsend": "mq_send fd0 text1 priority3", "mq_unlink": "mq_unlink queue0", "munmap": "munmap 1",
+    "open": "open path0 flags1 2", "openat": "open path1 flags2 3", "pidfd_open": "pidfd_open =child",
+    "pipe": "pipe -> ends0", "pipe2": "pipe2 -> ends0", "poll": "poll polled0 -> ready",
+    "ppoll": "poll polled0 -> ready", "read": "read fd0 -> text1", "recvfrom": "recv fd0 -> text1",
+    "recvmsg": "recvmsg fd0 -> rights1", "sendmsg": "sendmsg fd0 rights1", "sendto": "send fd0 text1",
+    "setsockopt": "setsockopt fd0 2", "shutdown": "shutdown fd0 1", "socket": "socket 0 flags1",
+    "splice": "splice fd0 fd2 -> got", "unlink": "unlink path0", "unlinkat": "unlink path1", "vfork": "fork",
+    "write": "write fd0 text1",
+}
+
+
 class Reader:
     """Makes calls of the lines of one process."""
 
@@ -217,12 +240,6 @@ class Reader:
         self.name, self.shown, self.directory = name, shown, directory
         self.labels = labels  # Of pipes, by what strace calls them; the same in parent and child.
         self.listeners = set()
-
-    def show(self, text):
-        """With the name as the user gives it."""
-        if self.name:
-            text = text.replace(self.name, self.shown)
-        return text.replace(self.directory, "/tmp")
 
     def fd(self, text):
         """What a descriptor is: strace has written 3</dev/shm/name>."""
@@ -245,167 +262,125 @@ class Reader:
             return {"/message_queue": "queue", "/tmp/named_pipe": "fifo"}.get(self.shown, "file")
         return os.path.basename(path)
 
-    @staticmethod
-    def flags(text):
-        left = [flag for flag in text.split("|") if flag not in FLAGS]
-        return " | ".join(left)
+    # What the words in SHOWN mean.
 
-    def string(self, text):
+    def flags(self, text):
+        return " | ".join(flag for flag in text.split("|") if flag not in FLAGS)
+
+    def text(self, text):
         """A string of strace's, and no longer than a line."""
-        text = self.show(text)
+        text = self.path(text)
         return text if len(text) <= 62 else text[:59] + '..."'
 
     def path(self, text):
-        return self.show(text)
+        """With the name as the user gives it."""
+        if self.name:
+            text = text.replace(self.name, self.shown)
+        return text.replace(self.directory, "/tmp")
 
-    def set_of(self, text):
-        """The descriptors that are polled: [{fd=3<...>, events=POLLIN}, ...]."""
+    def queue(self, text):
+        return self.path('"/' + text.strip('"') + '"')
+
+    def first(self, text):
+        return text.strip("[]").split(",")[0]
+
+    def ends(self, text):
+        return self.fd("3<%s>" % re.search(r"<(pipe:[^>]*)>", text).group(1))
+
+    def priority(self, text):
+        return "priority " + text
+
+    def rights(self, text):
+        return "a descriptor" if "SCM_RIGHTS" in text else ""
+
+    def polled(self, text):
+        """The descriptors that are polled: [{fd=3<...>, events=POLLIN}, ...]. Those that are -1 are left out."""
         fds = re.findall(r"\{fd=([^,{}]*(?:<[^>]*>)?), events=([\w|]*)", text)
-        # Those that are -1 are left out, as poll does.
-        return ", ".join(self.fd(fd) + (" " + events.replace("|", " | ") if events not in ("", "0") else "")
+        return ", ".join(self.fd(fd) + (" " + self.flags(events) if events not in ("", "0") else "")
                          for fd, events in fds if not fd.startswith("-"))
+
+    def events(self, text):
+        return " and ".join(map(self.flags, re.findall(r"events=([\w|]+)", text)))
 
     def describe(self, name, args, result):
         """The call and its result as they are shown, or None."""
         error = re.match(r"-1 (\w+)|\? ERESTART", result)
-        outcome = (error.group(1) or "interrupted") if error else ""
-        got = "" if error else result
+        everything = ", ".join(args)
 
         def call(function, *parts, returns=""):
-            return function + "(" + ", ".join(part for part in parts if part) + ")", outcome or returns
+            failed = (error.group(1) or "interrupted") if error else ""
+            return function + "(" + ", ".join(part for part in parts if part) + ")", failed or returns
 
-        if name in OWN or (name == "fcntl" and args[1] == "F_GETFD"):
+        if name in OWN or name == "fcntl" and args[1] == "F_GETFD" or name == "mmap" and "MAP_ANONYMOUS" in args[3]:
             return None
-        if name == "mmap":
-            if "MAP_ANONYMOUS" in args[3]:
-                return None
-            return call("mmap", self.fd(args[4]), args[1], self.flags(args[2]), self.flags(args[3]))
-        if name == "munmap":
-            return call("munmap", args[1])
-        if name == "openat" or name == "open":
-            path, rest = (args[1], args[2:]) if name == "openat" else (args[0], args[1:])
-            if path.startswith('"/dev/shm/'):
-                return call("shm_open", self.path(path.replace("/dev/shm", "", 1)), self.flags(rest[0]), *rest[1:])
-            return call("open", self.path(path), self.flags(rest[0]), *rest[1:])
-        if name in ("unlink", "unlinkat"):
-            path = args[0] if name == "unlink" else args[1]
-            if path.startswith('"/dev/shm/'):
-                return call("shm_unlink", self.path(path.replace("/dev/shm", "", 1)))
-            return call("unlink", self.path(path))
-        if name in ("mknodat", "mknod"):
-            args = args[1:] if name == "mknodat" else args
-            return call("mkfifo", self.path(args[0]), self.flags(args[1].replace("S_IFIFO|", "")))
-        if name in ("newfstatat", "fstat", "statx"):
-            return call("fstat", self.fd(args[0])) if args[1] == '""' or name == "fstat" else \
-                call("stat", self.path(args[1]))
-        if name in ("access", "faccessat", "faccessat2"):
-            return call("access", self.path(args[0 if name == "access" else 1]))
+        if name == "listen":
+            self.listeners.add(re.sub(r"^\d+<(.*)>$", r"\1", args[0]))
         if name == "fcntl":
-            rest = ", ".join(args[2:])
-            lock = re.search(r"l_start=(\d+), l_len=(\d+)", rest)
-            if lock:
-                kind = "unlock " if "F_UNLCK" in rest and "SET" in args[1] else ""
-                byte = "byte %s" % lock.group(1) if lock.group(2) == "1" else \
-                    "all" if lock.group(2) == "0" else "%s bytes from %s" % (lock.group(2), lock.group(1))
-                # Which free one depends on the number of the process.
-                if lock.group(2) == "1" and int(lock.group(1)) > 100:
-                    byte = "a free byte"
-                found = "" if "GETLK" not in args[1] else "unlocked" if "F_UNLCK" in rest else "locked"
-                return call("fcntl", self.fd(args[0]), args[1], kind + byte, returns=found)
-            returns = self.flags(got) if args[1] == "F_GET_SEALS" else ""
-            returns = re.sub(r"0x\w+ \((?:seals )?(.*)\)", r"\1", returns)
-            return call("fcntl", self.fd(args[0]), args[1], self.flags(rest), returns=returns)
-        if name == "flock":
-            return call("flock", self.fd(args[0]), self.flags(args[1]))
-        if name in ("fallocate", "ftruncate"):
-            return call(name, self.fd(args[0]), args[-1])
+            return call(name, self.fd(args[0]), args[1], self.range(everything), returns=self.found(everything, result))
         if name == "futex":
-            what = re.match(r"FUTEX_([A-Z]+)", args[1]).group(1).lower()
-            return call("futex", what)
-        if name in ("read", "recvfrom"):
-            returns = self.string(args[1]) if args[1].startswith('"') and got not in ("", "0") else got
-            return call("recv" if name == "recvfrom" else name, self.fd(args[0]), returns=returns)
-        if name in ("write", "sendto"):
-            return call("send" if name == "sendto" else name, self.fd(args[0]), self.string(args[1]))
-        if name in ("sendmsg", "recvmsg"):
-            sent = re.search(r"SCM_RIGHTS, cmsg_data=\[(\d+)", args[1])
-            what = "a descriptor" if sent else ""
-            return call(name, self.fd(args[0]), what if name == "sendmsg" else "",
-                        returns=what if name == "recvmsg" else "")
-        if name in ("poll", "ppoll"):
-            ready = " and ".join(re.findall(r"revents=([\w|]+)", result)).replace("|", " | ")
-            if got.startswith("0"):
-                ready = "time is up"
-            return call("poll", self.set_of(args[0]), returns=ready if args[0] != "NULL" else "")
-        if name in ("epoll_wait", "epoll_pwait"):
-            if got == "0":
-                return call("epoll_wait", returns="time is up")
-            return call("epoll_wait", returns=re.sub(r".*events=([\w|]+).*", r"\1", args[1]).replace("|", " | "))
+            return call("futex", re.match(r"FUTEX_([A-Z]+)", args[1]).group(1).lower())
+        if name in ("newfstatat", "statx"):
+            return call("fstat", self.fd(args[0])) if args[1] == '""' else call("stat", self.path(args[1]))
+        if name in ("mknod", "mknodat"):
+            return call("mkfifo", *[self.path(arg).replace("S_IFIFO|", "").replace("|", " | ") for arg in args[-2:]])
         if name == "epoll_ctl":
-            events = re.search(r"events=([\w|]+)", ", ".join(args[3:]))
-            return call("epoll_ctl", args[1], self.fd(args[2]), events.group(1) if events else "")
+            return call("epoll_ctl", args[1], self.fd(args[2]), self.events(everything))
         if name in ("bind", "connect"):
             path = re.search(r'sun_path=(@?".*?")', args[1])
             return call(name, self.fd(args[0]), self.path(path.group(1)) if path else args[1])
-        if name == "listen":
-            self.listeners.add(re.sub(r"^\d+<(.*)>$", r"\1", args[0]))
-            return call("listen", self.fd(args[0]))
-        if name in ("accept4", "accept"):
-            return call(name, self.fd(args[0]))
-        if name == "socket":
-            return call("socket", args[0], self.flags(args[1]))
-        if name == "getsockopt" or name == "setsockopt":
-            return call(name, self.fd(args[0]), args[2])
-        if name in ("getsockname", "getpeername"):
-            return call(name, self.fd(args[0]))
-        if name == "shutdown":
-            return call("shutdown", self.fd(args[0]), args[1])
-        if name in ("clone", "fork", "vfork", "clone3"):
-            return call("fork")
         if name == "wait4":
-            status = re.search(r"WEXITSTATUS\(s\) == (\d+)", ", ".join(args))
+            status = re.search(r"WEXITSTATUS\(s\) == (\d+)", everything)
             return call("waitpid", "child", returns="exited with " + status.group(1) if status else "")
-        if name == "exit_group":
-            return call("exit", args[0])
-        if name == "execve":
-            return call("execvp", args[1].strip("[]").split(",")[0])
         if name == "mq_open":
-            sizes = re.search(r"mq_maxmsg=(\d+), mq_msgsize=(\d+)", ", ".join(args))
-            return call("mq_open", self.path('"/' + args[0].strip('"') + '"'), self.flags(args[1]),
-                        *(args[2:3] + ["%s messages of %s bytes" % sizes.groups()] if sizes else []))
-        if name == "mq_unlink":
-            return call("mq_unlink", self.path('"/' + args[0].strip('"') + '"'))
-        if name == "mq_timedsend":
-            return call("mq_send", self.fd(args[0]), self.string(args[1]), "priority " + args[3])
-        if name == "mq_timedreceive":
-            return call("mq_receive", self.fd(args[0]), returns=self.string(args[1]) if got else "")
+            sizes = re.search(r"mq_maxmsg=(\d+), mq_msgsize=(\d+)", everything)
+            more = [args[2], "%s messages of %s bytes" % sizes.groups()] if sizes else []
+            return call("mq_open", self.queue(args[0]), self.flags(args[1]), *more)
         if name == "mq_getsetattr":
-            left = re.search(r"mq_curmsgs=(\d+)", ", ".join(args))
-            return call("mq_getattr", self.fd(args[0]), returns="%s queued" % left.group(1) if left else "")
-        if name == "memfd_create":
-            return call("memfd_create", self.path(args[0]), self.flags(args[1]))
-        if name == "pidfd_open":
-            return call("pidfd_open", "child")
-        if name == "splice":
-            return call("splice", self.fd(args[0]), self.fd(args[2]), returns=got)
-        if name in ("dup2", "dup3"):
-            return call("dup2", self.fd(args[0]), args[1].split("<")[0])
-        if name == "kill":
-            return call("kill", "child", args[1])
-        if name == "fchmod":
-            return call("fchmod", self.fd(args[0]), args[1])
-        if name == "pipe2" or name == "pipe":
-            ends = re.search(r"<(pipe:[^>]*)>", args[0])
-            return call("pipe2", returns=self.fd("3<%s>" % ends.group(1)) if ends else "")
-        if name == "close":
-            return call("close", self.fd(args[0]))
-        if name == "membarrier":
-            return call("membarrier", args[0].replace("MEMBARRIER_CMD_", "").lower())
-        if name == "epoll_create1":
-            return call(name)
-        if name == "eventfd2":
-            return call("eventfd", args[0], self.flags(args[1]))
-        return call(name, *[self.show(self.fd(arg)) for arg in args])
+            left = re.search(r"mq_curmsgs=(\d+)", everything)
+            return call("mq_getattr", self.fd(args[0]), returns=left.group(1) + " queued" if left else "")
+        if name not in SHOWN:
+            return call(name, *[self.path(self.fd(arg)) for arg in args])
+        shown, _, back = SHOWN[name].partition(" -> ")
+        function, *parts = shown.split()
+        parts = [self.part(part, args) for part in parts]
+        if parts and parts[0].startswith('"/dev/shm/'):
+            function, parts[0] = "shm_" + function, parts[0].replace("/dev/shm", "", 1)
+        returns = ""
+        if back == "got" or back.startswith("text") and result == "0":
+            returns = result
+        elif back == "ready":
+            returns = "" if args[0] == "NULL" else "time is up" if result.startswith("0") else self.events(result)
+        elif back and not error:
+            returns = "time is up" if result == "0" and name.startswith("epoll") else self.part(back, args)
+        return call(function, *parts, returns=returns)
+
+    def part(self, part, args):
+        """What a word in SHOWN stands for."""
+        how, number = re.match(r"(=?[a-z]*)(\d?)$", part).groups()
+        if how.startswith("="):
+            return how[1:]
+        if int(number) >= len(args):
+            return ""
+        return getattr(self, how)(args[int(number)]) if how else args[int(number)]
+
+    def range(self, everything):
+        """The bytes of a lock, or the other parameters of fcntl."""
+        lock = re.search(r"l_type=(\w+), .*l_start=(\d+), l_len=(\d+)", everything)
+        if lock is None:
+            return self.flags(", ".join(split(everything)[2:]))
+        kind, start, length = lock.groups()
+        what = "all" if length == "0" else "byte " + start if length == "1" else "%s bytes from %s" % (length, start)
+        # Which free byte one takes depends on the number of its process.
+        if length == "1" and int(start) > 100:
+            what = "a free byte"
+        return "unlock " + what if "SETLK" in everything and kind == "F_UNLCK" else what
+
+    def found(self, everything, result):
+        """What fcntl has found: whether a lock is taken, or the seals."""
+        if "F_OFD_GETLK" in everything:
+            return "unlocked" if "F_UNLCK" in everything else "locked"
+        seals = re.search(r"\(seals (.*)\)", result)
+        return self.flags(seals.group(1)) if seals else ""
 
     def read(self, lines, from_main):
         """All calls, from the first that main makes."""
@@ -458,7 +433,8 @@ def read_traces(pair, programs, name):
             if lane >= len(lanes):
                 raise Failed("%d processes instead of %d" % (lane + 1, len(lanes)))
             with open(file, errors="replace") as lines:
-                lanes[lane] = Reader(lane, name, pair.name, os.path.dirname(program.prefix), labels).read(lines, from_main=child == 0)
+                reader = Reader(lane, name, pair.name, os.path.dirname(program.prefix), labels)
+                lanes[lane] = reader.read(lines, from_main=child == 0)
     if not all(lanes):
         raise Failed("strace has seen nothing; can this user trace processes?")
     return [drop_foreign_unmaps(lane) for lane in lanes], min(lane[0].start for lane in lanes)
