@@ -39,18 +39,16 @@ inline Addresses PathAddress(const std::string& path, const char* call) {
 
 // HOST:PORT, or [HOST]:PORT where the host has colons itself. Throws
 // UsageError, and EADDRNOTAVAIL for an unknown host.
-inline Addresses TcpAddresses(const std::string& name, int least_port) {
-  const auto colon = name.rfind(':');
-  if (colon == std::string::npos)
-    throw UsageError("--tcp '" + name + "' has no port");
-  std::string host = name.substr(0, colon);
+inline Addresses TcpAddresses(const std::string& name, unsigned least_port) {
+  const std::string port = name.substr(name.rfind(':') + 1);
+  // getaddrinfo would take 70000 for 4464, and nothing for 0.
+  const unsigned number = NumberOption(Options{{"tcp", port}}, "tcp", 65535U);
+  if (number < least_port || port == name) {  // There is no colon.
+    throw UsageError("--tcp '" + name + "' is not HOST:PORT");
+  }
+  std::string host = name.substr(0, name.size() - port.size() - 1);
   if (host.starts_with('[') && host.ends_with(']')) {
     host = host.substr(1, host.size() - 2);
-  }
-  const std::string port = name.substr(colon + 1);
-  // getaddrinfo would take 70000 for 4464, and nothing for 0.
-  if (NumberOption(Options{{"tcp", port}}, "tcp", 65535) < least_port) {
-    throw UsageError("--tcp '" + name + "' has no port");
   }
   addrinfo hints{};
   hints.ai_socktype = SOCK_STREAM;
@@ -67,7 +65,7 @@ inline const std::string kNotGiven(1, '\0');  // No argument can be this.
 // What --unix or --tcp says, and the addresses of that for `call`.
 inline std::pair<std::string, Addresses> PlaceOption(const Options& options,
                                                      const char* call,
-                                                     int least_port) {
+                                                     unsigned least_port) {
   const std::string& path = options.at("unix");
   const std::string& name = options.at("tcp");
   if (name == kNotGiven) return {path, PathAddress(path, call)};
@@ -103,12 +101,15 @@ inline UniqueFd OpenLock(const std::string& name) {
   return fd;
 }
 
-// The server's: removes its socket, unless a stranger has put something else in
-// its place.
-inline int UnlinkOurs(const char* path) {
+// The server's: removes PATH.lock, and before that the socket at PATH, unless a
+// stranger has put something else there.
+inline int UnlinkBoth(const char* lock) {
+  const std::string path(lock, std::string_view(lock).rfind('.'));
   struct stat status {};
-  const bool found = ::lstat(path, &status) == 0;
-  return found && (status.st_mode & kOurs) == 0 ? -1 : ::unlink(path);
+  ::lstat(path.c_str(), &status);
+  const bool ours = (status.st_mode & (S_IFMT | kOurs)) == (S_IFSOCK | kOurs);
+  if (ours && status.st_uid == ::geteuid()) ::unlink(path.c_str());
+  return ::unlink(lock);
 }
 
 }  // namespace ipc

@@ -22,6 +22,7 @@ using ipc_testing::Require;
 std::vector<std::string> ipc_testing::Seeds() {
   return {
       "t127.0.0.1:7000",
+      "t127.0.0.1:-0",
       "v127.0.0.1:0",
       "t[::1]:65535",
       "t::1:0",
@@ -45,7 +46,7 @@ static void CheckUnix(const std::string& path) {
           "the path is in it, and ends");
 }
 
-static void CheckTcp(const std::string& text, int least_port) {
+static void CheckTcp(const std::string& text, unsigned least_port) {
   const Addresses addresses = ipc::TcpAddresses(text, least_port);
   const std::string digits = text.substr(text.rfind(':') + 1);
   Require(digits.find_first_not_of("0123456789") == std::string::npos,
@@ -74,7 +75,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data,
     if ((kind & 1) != 0) {
       CheckUnix(text);
     } else {
-      CheckTcp(text, (kind & 2) >> 1);
+      CheckTcp(text, (kind & 2U) >> 1U);
     }
   } catch (const ipc::Error&) {
   } catch (const ipc::UsageError&) {

@@ -70,9 +70,10 @@ TEST(TcpAddresses, OfVersion6AreInBrackets) {
 }
 
 TEST(TcpAddresses, WithoutAPortAreWrongUsage) {
-  for (const char* name : {"", "7000", "127.0.0.1", "127.0.0.1:", "127.0.0.1:x",
-                           "127.0.0.1: 1", "127.0.0.1:1x", "127.0.0.1:-1",
-                           "127.0.0.1:65536", "127.0.0.1:70000", "[::1]"}) {
+  for (const char* name :
+       {"", "7000", "127.0.0.1", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1: 1",
+        "127.0.0.1:1x", "127.0.0.1:-1", "127.0.0.1:-0", "127.0.0.1:65536",
+        "127.0.0.1:70000", "[::1]"}) {
     EXPECT_THROW(TcpAddresses(name, 0), ipc::UsageError) << name;
   }
 }
@@ -103,16 +104,55 @@ TEST(PlaceOption, IsAPathOrTcp) {
   EXPECT_THROW(place("/x", "127.0.0.1:7"), ipc::UsageError);
 }
 
-TEST(UnlinkOurs, RemovesWhatHasTheMark) {
-  const ipc_testing::TemporaryDirectory directory;
-  for (const mode_t mark : {ipc::kOurs, mode_t{0}}) {
-    const std::string path = directory / "file";
-    const ipc::UniqueFd fd(
-        ::open(path.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600 | mark));
-    EXPECT_EQ(ipc::UnlinkOurs(path.c_str()), mark == 0 ? -1 : 0);
-    EXPECT_EQ(directory.Names().size(), mark == 0 ? 1U : 0U);
+class UnlinkBoth : public testing::Test {
+ protected:
+  void MakeFile(const std::string& name) const {
+    const ipc::UniqueFd fd(::open(name.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC,
+                                  0600 | ipc::kOurs));
+    EXPECT_TRUE(fd);
   }
-  EXPECT_EQ(ipc::UnlinkOurs((directory / "nothing").c_str()), -1);
+  void MakeSocket(mode_t mode) const {
+    const auto address = PathAddress(path_, "bind");
+    const ipc::UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    ::fchmod(fd.get(), mode);
+    EXPECT_EQ(::bind(fd.get(), address->ai_addr, address->ai_addrlen), 0);
+  }
+  // What is left.
+  std::vector<std::string> Unlink() const {
+    MakeFile(lock_);
+    EXPECT_EQ(ipc::UnlinkBoth(lock_.c_str()), 0);
+    return directory_.Names();
+  }
+
+  const ipc_testing::TemporaryDirectory directory_;
+  const std::string path_ = directory_ / "socket";
+  const std::string lock_ = path_ + ".lock";
+  const std::vector<std::string> nothing_{};
+  const std::vector<std::string> path_only_{"socket"};
+};
+
+TEST_F(UnlinkBoth, RemovesASocketWithTheMark) {
+  MakeSocket(0600 | ipc::kOurs);
+  EXPECT_EQ(Unlink(), nothing_);
+}
+
+TEST_F(UnlinkBoth, RemovesTheLockAlone) { EXPECT_EQ(Unlink(), nothing_); }
+
+TEST_F(UnlinkBoth, LeavesASocketWithoutTheMark) {
+  MakeSocket(0600);
+  EXPECT_EQ(Unlink(), path_only_);
+}
+
+TEST_F(UnlinkBoth, LeavesAFileWithTheMark) {
+  MakeFile(path_);
+  EXPECT_EQ(Unlink(), path_only_);
+}
+
+TEST_F(UnlinkBoth, LeavesAnotherUsersSocketWithTheMark) {
+  if (::geteuid() != 0) GTEST_SKIP() << "only root can give a socket away";
+  MakeSocket(0600 | ipc::kOurs);
+  ASSERT_EQ(::lchown(path_.c_str(), 65534, 65534), 0);
+  EXPECT_EQ(Unlink(), path_only_);
 }
 
 }  // namespace

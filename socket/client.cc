@@ -77,20 +77,18 @@ void Run(const Options& options) {
       if (bytes.empty()) input = -1;
     }
     if ((fds[1].revents & POLLOUT) != 0) {
-      const auto n = Retry([&] {
-        return ::send(fd.get(), &owed[sent], owed.size() - sent, MSG_NOSIGNAL);
-      });
+      const auto n =
+          ::send(fd.get(), &owed[sent], owed.size() - sent, MSG_NOSIGNAL);
       sent += static_cast<std::size_t>(Check(n, "send", name));
     }
-    if (input == -1 && sent == owed.size() && std::exchange(open, false)) {
-      Check(::shutdown(fd.get(), SHUT_WR), "shutdown", name);
-    }
+    const bool done = input == -1 && sent == owed.size();
+    if (done && open) Check(::shutdown(fd.get(), SHUT_WR), "shutdown", name);
+    open = !done;
     if ((fds[1].revents & ~POLLOUT) == 0) continue;
-    const auto n =
-        Retry([&] { return ::recv(fd.get(), block.data(), block.size(), 0); });
+    const auto n = ::recv(fd.get(), block.data(), block.size(), 0);
     const std::string_view got(
         block.data(), static_cast<std::size_t>(Check(n, "recv", name)));
-    if (n == 0 && input == -1 && owed.empty()) return;  // Its end, after ours.
+    if (n == 0 && done && owed.empty()) return;  // Its end, after ours.
     if (n == 0) throw Error(ECONNRESET, "recv", name);
     if (got.size() > sent || !owed.starts_with(got)) {
       throw Error(EBADMSG, "recv", name, "it is not what was sent");

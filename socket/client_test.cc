@@ -360,7 +360,7 @@ TEST(ClientAtAPort, WaitsForNoServerAtPort0) {
   ChildProcess client(place.Command("CLIENT"));
   EXPECT_EQ(client.Wait(), Exited(2));
   EXPECT_EQ(client.Err(),
-            "client: --tcp '127.0.0.1:0' has no port; see --help\n");
+            "client: --tcp '127.0.0.1:0' is not HOST:PORT; see --help\n");
 }
 
 TEST(ClientAtAPort, WaitsForNoServerOfAnUnknownHost) {

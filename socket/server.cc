@@ -30,13 +30,11 @@ void Run(const Options& options) {
   auto [name, address] = PlaceOption(options, "bind", 0);
   // A socket can't be locked: who owns the file PATH.lock owns PATH, too.
   UniqueFd lock;
-  std::optional<OwnedName> owned_lock;
   std::optional<OwnedName> owned;
   if (address->ai_family == AF_UNIX) {
     lock = OpenLock(name + ".lock");
-    owned_lock.emplace(::unlink, "open", name + ".lock", lock.get());
+    owned.emplace(UnlinkBoth, "open", name + ".lock", lock.get());
     if (HasSocket(name, kOurs)) ::unlink(name.c_str());
-    owned.emplace(UnlinkOurs, "bind", name, lock.get());
   }
 
   const int flags = SOCK_NONBLOCK | SOCK_CLOEXEC;
@@ -81,9 +79,8 @@ void Run(const Options& options) {
       full = !client;
       const int peer = client.get();
       epoll_event event{EPOLLIN, {.fd = peer}};
-      if (!full && ::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, peer, &event) == 0) {
-        clients[peer].first = std::move(client);
-      }
+      const int added = ::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, peer, &event);
+      if (added == 0) clients[peer].first = std::move(client);
     }
     const int count = ::epoll_wait(epoll.get(), events.data(), 256, 0);
     for (int i = 0; i < count; ++i) {
@@ -101,7 +98,7 @@ void Run(const Options& options) {
       // MSG_NOSIGNAL: a client that has gone must not kill the server.
       if (n > 0) n = ::send(peer, bytes.data(), bytes.size(), MSG_NOSIGNAL);
       if (n > 0) bytes.remove_prefix(static_cast<std::size_t>(n));
-      bool open = n > 0 || (n == -1 && (errno == EAGAIN || errno == EINTR));
+      bool open = n > 0 || (n == -1 && errno == EAGAIN);
       event.events = bytes.empty() ? EPOLLIN : EPOLLOUT;
       if (open && bytes.empty() != idle) {
         open = ::epoll_ctl(epoll.get(), EPOLL_CTL_MOD, peer, &event) == 0;

@@ -300,6 +300,15 @@ TEST_F(ServerPath, OfADirectoryIsLeft) {
   ExpectBothLeaveIt();
 }
 
+TEST_F(ServerPath, OfAnotherServersLockIsLeft) {
+  const Server other("unix");
+  place_.name = other.name + ".lock";
+  const State before(place_.name);
+  ExpectRefused(place_, "open '" + place_.name + "': " + kAnotherPrograms);
+  EXPECT_TRUE(State(place_.name) == before);
+  EXPECT_THAT(other.directory.Names(), ElementsAre("socket", "socket.lock"));
+}
+
 TEST_F(ServerPath, OfALinkIsLeft) {
   fs::create_symlink("nothing", place_.name);
   ExpectBothLeaveIt();
