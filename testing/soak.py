@@ -384,6 +384,11 @@ def main():
     arguments = parser.parse_args()
     print(f"seed {arguments.seed}, {arguments.seconds:.0f} s, {arguments.jobs} side by side", flush=True)
 
+    # A sample leaves a signal ignored that its parent ignores, as nohup and CI do: told to stop, it would never end.
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+
     end = time.monotonic() + arguments.seconds
     lock = threading.Lock()
     total = {"rounds": 0, "kills": 0, "bytes": 0, "failures": 0}
