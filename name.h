@@ -7,8 +7,7 @@
 // - in use: its owner holds the lock of flock(2), which the kernel drops when
 //   the owner ends, however it ends;
 // - a left-over: it has the mark, and nobody holds the lock.
-#ifndef NAME_H_
-#define NAME_H_
+#pragma once
 
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -114,5 +113,3 @@ inline bool IsLocked(int fd, off_t byte, std::string_view object) {
 }
 
 }  // namespace ipc
-
-#endif  // NAME_H_

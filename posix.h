@@ -13,8 +13,7 @@
 // - A child made by fork keeps the locks of its parent alive for as long as it
 //   keeps the descriptors: it has to close them, or to call exec.
 // - Threads may use all of this, but not one object at the same time.
-#ifndef POSIX_H_
-#define POSIX_H_
+#pragma once
 
 #include <fcntl.h>
 #include <poll.h>
@@ -169,5 +168,3 @@ inline void WriteAll(int fd, std::string_view bytes, const std::string& object,
 }
 
 }  // namespace ipc
-
-#endif  // POSIX_H_

@@ -1,7 +1,6 @@
 // For a command's main alone: options and --help, exit status, stop signals,
 // and what is said on standard error.
-#ifndef PROGRAM_H_
-#define PROGRAM_H_
+#pragma once
 
 #include <getopt.h>
 
@@ -165,5 +164,3 @@ inline int Main(int argc, char** argv, std::string_view help, Options options,
 }
 
 }  // namespace ipc
-
-#endif  // PROGRAM_H_

@@ -1,6 +1,5 @@
 // The pair, on a path of its own, and what tests do to it.
-#ifndef FIFO_TEST_PAIR_H_
-#define FIFO_TEST_PAIR_H_
+#pragma once
 
 #include <fcntl.h>
 #include <gmock/gmock.h>
@@ -135,5 +134,3 @@ inline constexpr char kAnotherUsers[] =
 inline bool HasStrace() { return ::access("/usr/bin/strace", X_OK) == 0; }
 
 }  // namespace ipc_testing
-
-#endif  // FIFO_TEST_PAIR_H_

@@ -1,6 +1,5 @@
 // What server.cc and client.cc have to agree on.
-#ifndef MQUEUE_QUEUE_H_
-#define MQUEUE_QUEUE_H_
+#pragma once
 
 #include <mqueue.h>
 
@@ -18,5 +17,3 @@ inline constexpr off_t kServerAlive = 0;
 using UniqueQueue = UniqueHandle<::mq_close>;
 
 }  // namespace ipc
-
-#endif  // MQUEUE_QUEUE_H_

@@ -1,7 +1,6 @@
 // What the tests of the programs share: a server and clients on a queue of
 // their own, started as a user does.
-#ifndef MQUEUE_TEST_PAIR_H_
-#define MQUEUE_TEST_PAIR_H_
+#pragma once
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -156,5 +155,3 @@ class QueueTest : public testing::Test {
 };
 
 }  // namespace ipc_testing
-
-#endif  // MQUEUE_TEST_PAIR_H_

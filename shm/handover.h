@@ -1,7 +1,6 @@
 // What memfd_writer.cc and memfd_reader.cc have to agree on: where they meet,
 // the message in which the memory goes over, and what must be sealed.
-#ifndef SHM_HANDOVER_H_
-#define SHM_HANDOVER_H_
+#pragma once
 
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -54,5 +53,3 @@ struct Handover {
 inline constexpr int kSealed = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
 
 }  // namespace ipc
-
-#endif  // SHM_HANDOVER_H_

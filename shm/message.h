@@ -1,7 +1,6 @@
 // What writer.cc and reader.cc have to agree on: what lies in the shared
 // memory, and how each of the two tells that it lives.
-#ifndef SHM_MESSAGE_H_
-#define SHM_MESSAGE_H_
+#pragma once
 
 #include <semaphore.h>
 #include <sys/types.h>
@@ -26,5 +25,3 @@ inline constexpr off_t kWriterAlive = 0;
 inline constexpr off_t kReaderAlive = 1;
 
 }  // namespace ipc
-
-#endif  // SHM_MESSAGE_H_

@@ -18,8 +18,7 @@
 // For any code, as posix.h is, which says what it asks of its process. A child
 // made by fork has to call exec: the mapping alone keeps the locks, too.
 // Linux only. shm_overview(7), mmap(2), futex(2), membarrier(2)
-#ifndef SHM_RING_H_
-#define SHM_RING_H_
+#pragma once
 
 #include <linux/futex.h>
 #include <linux/membarrier.h>
@@ -385,5 +384,3 @@ class RingReader : public RingSide {
 };
 
 }  // namespace ipc
-
-#endif  // SHM_RING_H_

@@ -1,8 +1,7 @@
 // In which order a body of code accesses some memory, on x86-64. Each access
 // faults, is noted, is then done by itself, as the processor's trap flag has
 // it, and the memory is closed again.
-#ifndef SHM_TEST_ACCESSES_H_
-#define SHM_TEST_ACCESSES_H_
+#pragma once
 
 #include <signal.h>
 #include <sys/mman.h>
@@ -68,5 +67,3 @@ class Accesses {
 };
 
 }  // namespace ipc_testing
-
-#endif  // SHM_TEST_ACCESSES_H_

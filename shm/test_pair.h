@@ -1,7 +1,6 @@
 // What the tests of both pairs of programs share: a writer and a reader on a
 // name of their own, started as a user does.
-#ifndef SHM_TEST_PAIR_H_
-#define SHM_TEST_PAIR_H_
+#pragma once
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
@@ -264,5 +263,3 @@ inline std::string CallName(const testing::TestParamInfo<const char*>& calls) {
 }
 
 }  // namespace ipc_testing
-
-#endif  // SHM_TEST_PAIR_H_

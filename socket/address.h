@@ -1,7 +1,6 @@
 // Where server.cc and client.cc meet: at a path in the Unix domain, or at a
 // host and port of TCP. unix(7), tcp(7), getaddrinfo(3)
-#ifndef SOCKET_ADDRESS_H_
-#define SOCKET_ADDRESS_H_
+#pragma once
 
 #include <netdb.h>
 #include <netinet/tcp.h>
@@ -113,5 +112,3 @@ inline int UnlinkBoth(const char* lock) {
 }
 
 }  // namespace ipc
-
-#endif  // SOCKET_ADDRESS_H_

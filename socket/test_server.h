@@ -1,6 +1,5 @@
 // What the tests of sockets share.
-#ifndef SOCKET_TEST_SERVER_H_
-#define SOCKET_TEST_SERVER_H_
+#pragma once
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -175,5 +174,3 @@ inline ipc::UniqueFd Accept(const ipc::UniqueFd& listener) {
 }
 
 }  // namespace ipc_testing
-
-#endif  // SOCKET_TEST_SERVER_H_
