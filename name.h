@@ -40,15 +40,6 @@ inline void CheckOurs(int fd, mode_t type, const char* call,
   throw Error(EEXIST, call, name, "another program's: choose another name");
 }
 
-// Whether an object may still come, where the call that opens it has just set
-// errno: it is not there, but its directory is. Otherwise errno is left, or
-// set, to say why not.
-inline bool MayCome(const std::string& name) {
-  const auto slash = name.rfind('/') + 1;  // 0 where there is none.
-  if (errno != ENOENT || slash == name.size()) return false;
-  return ::access((name.substr(0, slash) + ".").c_str(), F_OK) == 0;
-}
-
 // Owns a name: holds the lock, and in the end removes the name if it is still
 // that of the object which `fd` has open.
 class OwnedName {
@@ -63,8 +54,7 @@ class OwnedName {
     if (locked && Status(fd, name_).st_nlink != 0) return;
     throw Error(EBUSY, call, name_, "in use: choose another name");
   }
-  OwnedName(const OwnedName&) = delete;
-  OwnedName& operator=(const OwnedName&) = delete;
+  OwnedName(OwnedName&&) = delete;  // Nor can it be copied, or assigned.
   ~OwnedName() {
     struct stat status {};
     const bool linked = ::fstat(fd_, &status) == 0 && status.st_nlink != 0;
@@ -77,16 +67,6 @@ class OwnedName {
   std::string name_;
   int fd_;
 };
-
-// Removes what an owner that was killed has left under the name. `fd` is what
-// the call that opens it has returned. Throws EBUSY where the owner lives, and
-// as CheckOurs.
-inline void RemoveLeftover(UniqueFd fd, int (*unlink)(const char*),
-                           const char* call, const std::string& name) {
-  if (!fd && errno == ENOENT) return;
-  CheckOurs(fd.get(), S_IFREG, call, name);
-  const OwnedName leftover(unlink, call, name, fd.get());
-}
 
 // --- Locks -------------------------------------------------------------------
 //

@@ -88,10 +88,9 @@ template <typename Number>
 Number NumberOption(const Options& options, const std::string& name,
                     Number most) {
   const std::string& text = options.at(name);
-  const char* end = text.data() + text.size();
+  const std::from_chars_result all{text.data() + text.size(), std::errc()};
   Number number{};
-  const auto [rest, error] = std::from_chars(text.data(), end, number);
-  const bool good = error == std::errc() && rest == end;
+  const bool good = std::from_chars(text.data(), all.ptr, number) == all;
   if (good && number >= 0 && number <= most) return number;
   throw UsageError("--" + name + " '" + text + "' is not from 0 to " +
                    std::to_string(most));

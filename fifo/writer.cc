@@ -26,12 +26,12 @@ namespace ipc {
 UniqueFd TryOpen(const std::string& path) {
   // O_PATH: open would let another user's reader go on. Linux only.
   const UniqueFd found(::open(path.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
-  if (!found && MayCome(path)) return UniqueFd();
+  if (!found && errno == ENOENT && !path.empty()) return UniqueFd();
   CheckOurs(found.get(), S_IFIFO, "open", path, /*mark=*/0);
   // O_NONBLOCK: open fails with ENXIO where nobody reads, and does not wait.
   UniqueFd fd(
       ::open(path.c_str(), O_WRONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC));
-  if (!fd && (errno == ENXIO || MayCome(path))) return UniqueFd();
+  if (!fd && (errno == ENXIO || errno == ENOENT)) return UniqueFd();
   // Meanwhile the name may have become another object's.
   CheckOurs(fd.get(), S_IFIFO, "open", path, /*mark=*/0);
   // Without a name: its reader has seen the end, and won't see what we write.
@@ -44,6 +44,9 @@ void Run(const Options& options) {
   const std::string message = options.at("MESSAGE");
   const Seconds timeout(NumberOption(options, "timeout", HUGE_VAL));
 
+  // A FIFO that is not there may still be made, but not without a directory.
+  const std::string directory = path.substr(0, path.rfind('/') + 1) + ".";
+  Check(::access(directory.c_str(), F_OK), "access", directory);
   UniqueFd fd;
   PeerWait wait{"a reader", "open", path, Now() + timeout};
   while (!(fd = TryOpen(path))) wait.Pause();

@@ -33,7 +33,7 @@ constexpr Seconds kPeerCheck{0.5};  // How often to ask if the server lives.
 // left.
 UniqueQueue TryOpen(const std::string& name) {
   UniqueQueue queue(::mq_open(name.c_str(), O_WRONLY | O_NONBLOCK));
-  if (!queue && MayCome(name)) return UniqueQueue();
+  if (!queue && errno == ENOENT && name != "/") return UniqueQueue();
   CheckOurs(queue.get(), S_IFREG, "mq_open", name);
   if (!IsLocked(queue.get(), kServerAlive, name)) return UniqueQueue();
   return queue;

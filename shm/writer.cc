@@ -35,10 +35,14 @@ void Run(const Options& options) {
     throw UsageError("MESSAGE has more than 100 bytes");
   }
 
+  // What a writer that was killed has left is owned, and so removed.
   // O_NONBLOCK: a stranger's file of this name could hold up the call for 45 s,
   // by a lease. fcntl(2)
-  RemoveLeftover(UniqueFd(::shm_open(name.c_str(), O_RDWR | O_NONBLOCK, 0)),
-                 ::shm_unlink, "shm_open", name);
+  if (const UniqueFd old(::shm_open(name.c_str(), O_RDWR | O_NONBLOCK, 0));
+      old || errno != ENOENT) {
+    CheckOurs(old.get(), S_IFREG, "shm_open", name);
+    const OwnedName leftover(::shm_unlink, "shm_open", name, old.get());
+  }
   const UniqueFd fd(Check(::shm_open(name.c_str(), O_CREAT | O_EXCL | O_RDWR,
                                      S_IRUSR | S_IWUSR | kOurs),
                           "shm_open", name));

@@ -311,8 +311,10 @@ TEST_P(Client, DiesOfTheSignalThatEndsIt) {
 void ExpectRefused(const Place& place, const std::string& reason) {
   ChildProcess client(place.Command("CLIENT"));
   EXPECT_EQ(client.Wait(), Exited(1));
+  const std::string directory =
+      place.name.substr(0, place.name.rfind('/') + 1) + ".";
   EXPECT_EQ(client.Err(),
-            "client: open '" + place.name + "': " + reason + "\n");
+            "client: access '" + directory + "': " + reason + "\n");
 }
 
 TEST(ClientAtAPath, WaitsForNoServerInAMissingDirectory) {
@@ -349,8 +351,8 @@ TEST(ClientAtAPath, WaitsForNoServerInADirectoryThatMayNotBeSearched) {
     if (::geteuid() == 0 && ::setuid(65534) != 0) ::_exit(125);
   });
   EXPECT_EQ(process.Wait(), Exited(1));
-  EXPECT_EQ(process.Err(),
-            "client: open '" + place.name + "': Permission denied\n");
+  EXPECT_EQ(process.Err(), "client: access '" + place.directory.path() +
+                               "/.': Permission denied\n");
   fs::permissions(place.directory.path(), fs::perms(0700));
 }
 

@@ -453,9 +453,9 @@ TEST_F(ServerPath, IsNotEmpty) {
 }
 
 TEST_F(ServerPath, WithControlCharactersIsStillOneLine) {
-  place_.name += "/no\nsuch\x1b[31m";
-  ExpectRefused(place_, "open '" + place_.directory.path() +
-                            "/socket/no?such?[31m.lock': No such file or");
+  place_.name += "/no\nsuch\x1b[31m/socket";
+  ExpectRefused(place_, "access '" + place_.directory.path() +
+                            "/socket/no?such?[31m/.': No such file or");
 }
 
 // A server at port 0 of the host says where that is.

@@ -71,9 +71,13 @@ class NameTest : public Test {
   std::unique_ptr<OwnedName> Own(const UniqueFd& fd) const {
     return std::make_unique<OwnedName>(::unlink, "open", path_, fd.get());
   }
-  void RemoveLeftover() const {
-    ipc::RemoveLeftover(Open(), ::unlink, "open", path_);
+  // As shm/writer does.
+  void RemoveLeftover(UniqueFd old) const {
+    if (!old && errno == ENOENT) return;
+    ipc::CheckOurs(old.get(), S_IFREG, "open", path_);
+    Own(old);
   }
+  void RemoveLeftover() const { RemoveLeftover(Open()); }
   std::string Text(const std::string& reason) const {
     return "open '" + path_ + "': " + reason;
   }
@@ -162,70 +166,6 @@ TEST_F(NameTest, OursIsNotALink) {
   EXPECT_EQ(
       ErrorOf([&] { ipc::CheckOurs(fd.get(), S_IFREG, "open", path_); }).first,
       EEXIST);
-}
-
-// --- Whether an object may still come ----------------------------------------
-
-// As a client does that waits for its peer: whether there is an object of any
-// program's, or else one may come.
-bool IsThere(const std::string& path) {
-  const UniqueFd fd(::open(path.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
-  if (!fd && ipc::MayCome(path)) return false;
-  ipc::CheckOurs(fd.get(), S_IFREG, "open", path, 0);
-  return true;
-}
-
-TEST_F(NameTest, ComesIntoItsDirectory) {
-  EXPECT_FALSE(IsThere(path_));
-  Make();
-  EXPECT_TRUE(IsThere(path_));
-  EXPECT_FALSE(IsThere("a-name-without-a-directory-that-is-not-there"));
-}
-
-// Nobody can make these, so that to wait for them would be for ever.
-TEST_F(NameTest, ComesNowhereElse) {
-  Make();
-  ASSERT_EQ(::symlink("loop", (directory_ / "loop").c_str()), 0);
-  ASSERT_EQ(::symlink("/nonexistent", (directory_ / "dangling").c_str()), 0);
-  const std::pair<std::string, int> paths[] = {
-      {"", ENOENT},
-      {directory_ / "missing/name", ENOENT},
-      {directory_ / "missing/", ENOENT},
-      {directory_ / "dangling/", ENOENT},
-      {directory_ / "dangling/name", ENOENT},
-      {directory_ / "loop/name", ELOOP},
-      {path_ + "/name", ENOTDIR},
-      {directory_ / std::string(256, 'x'), ENAMETOOLONG},
-  };
-  for (const auto& path : paths) {
-    EXPECT_EQ(ErrorOf([&] { IsThere(path.first); }).first, path.second)
-        << path.first;
-  }
-  EXPECT_EQ(ErrorOf([&] { IsThere(""); }).second,
-            "open '': No such file or directory");
-}
-
-TEST_F(NameTest, ComesNotWhereTheDirectoryMayNotBeSearched) {
-  ASSERT_EQ(::chmod(directory_.path().c_str(), 0), 0);
-  auto child = ipc_testing::InChild([&] {
-    // Root may search any directory.
-    if (::geteuid() == 0 && ::setuid(65534) == -1) return 101;
-    return ErrorOf([&] { IsThere(path_); }).first;
-  });
-  EXPECT_EQ(child.Wait(), ipc_testing::Exited(EACCES));
-  ::chmod(directory_.path().c_str(), 0700);
-}
-
-// A queue has no directory; without a name, it is not there either.
-TEST_F(NameTest, ComesAsAQueue) {
-  const std::string name = ipc_testing::UniqueName();
-  ASSERT_EQ(::mq_open(name.c_str(), O_RDWR), -1);
-  EXPECT_TRUE(ipc::MayCome(name));
-  const int fd = ::mq_open("/", O_RDWR);
-  EXPECT_FALSE(ipc::MayCome("/"));
-  EXPECT_EQ(
-      ErrorOf([&] { ipc::CheckOurs(fd, S_IFREG, "mq_open", "/"); }).second,
-      "mq_open '/': No such file or directory");
 }
 
 // --- Who owns a name ---------------------------------------------------------
@@ -350,9 +290,7 @@ TEST_F(NameTest, LeftoverIsRemovedByOne) {
   RemoveLeftover();
   const UniqueFd fd = Make();
   const auto owned = Own(fd);
-  EXPECT_EQ(ErrorOf([&] {
-              ipc::RemoveLeftover(std::move(late), ::unlink, "open", path_);
-            }).second,
+  EXPECT_EQ(ErrorOf([&] { RemoveLeftover(std::move(late)); }).second,
             Text(kInUse));
   EXPECT_TRUE(NameIsThere());
 }
@@ -372,8 +310,11 @@ TEST_F(NameTest, LeftoverThatWasANewObjectIsItsMakersNoMore) {
 std::unique_ptr<OwnedName> Start(const std::string& path, UniqueFd& fd,
                                  std::atomic<int>& strange_errors) {
   try {
-    ipc::RemoveLeftover(UniqueFd(::open(path.c_str(), O_RDWR)), ::unlink,
-                        "open", path);
+    if (const UniqueFd old(::open(path.c_str(), O_RDWR));
+        old || errno != ENOENT) {
+      ipc::CheckOurs(old.get(), S_IFREG, "open", path);
+      const OwnedName leftover(::unlink, "open", path, old.get());
+    }
     const int flags = O_CREAT | O_EXCL | O_RDWR;
     fd = UniqueFd(
         ipc::Check(::open(path.c_str(), flags, 0600 | kOurs), "open", path));
