@@ -1,7 +1,7 @@
 // A FIFO, the writer: sends a message, or standard input, to the reader.
 //
-// Terminal 1: ./bazelw run //fifo:writer    writer: waiting for a reader on ...
-// Terminal 2: ./bazelw run //fifo:reader    Hello World
+// Terminal 1: bazel run //fifo:writer    writer: waiting for a reader on ...
+// Terminal 2: bazel run //fifo:reader    Hello World
 //
 // Left out: see reader.cc.
 // Copy: posix.h, name.h, program.h, fifo/reader.cc, fifo/writer.cc
@@ -22,19 +22,23 @@ reader. With -, sends standard input unchanged.
 
 namespace ipc {
 
-// Opens the FIFO if somebody reads it, be it a `cat` in a FIFO of its own.
+// Opens the FIFO if somebody reads it. It may be any program's, such as one
+// that mkfifo(1) has made and `cat` reads: so it needs no mark.
 UniqueFd TryOpen(const std::string& path) {
-  // O_PATH: open would let another user's reader go on. Linux only.
+  // O_PATH only finds the FIFO. To open another user's for writing would let
+  // its reader go on, which waits in its own open for a writer. Linux only.
   const UniqueFd found(::open(path.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
   if (!found && errno == ENOENT && !path.empty()) return UniqueFd();
+  // Throws if the call has failed, or if the FIFO is another user's.
   CheckOurs(found.get(), S_IFIFO, "open", path, /*mark=*/0);
   // O_NONBLOCK: open fails with ENXIO where nobody reads, and does not wait.
   UniqueFd fd(
       ::open(path.c_str(), O_WRONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC));
   if (!fd && (errno == ENXIO || errno == ENOENT)) return UniqueFd();
-  // Meanwhile the name may have become another object's.
+  // Between the two calls the name may have become another object's.
   CheckOurs(fd.get(), S_IFIFO, "open", path, /*mark=*/0);
-  // Without a name: its reader has seen the end, and won't see what we write.
+  // Without a link: its reader has seen the end and removed the name, and may
+  // not read what is written now. The next reader is waited for.
   if (Status(fd.get(), path).st_nlink == 0) return UniqueFd();
   return fd;
 }
@@ -42,17 +46,22 @@ UniqueFd TryOpen(const std::string& path) {
 void Run(const Options& options) {
   const std::string path = options.at("path");
   const std::string message = options.at("MESSAGE");
-  const Seconds timeout(NumberOption(options, "timeout", HUGE_VAL));
+  const Seconds timeout(NumberOption(options, "timeout", /*most=*/HUGE_VAL));
 
-  // A FIFO that is not there may still be made, but not without a directory.
+  // A reader may still make the FIFO, but not if its directory is missing.
   const std::string directory = path.substr(0, path.rfind('/') + 1) + ".";
   Check(::access(directory.c_str(), F_OK), "access", directory);
   UniqueFd fd;
+  // Pause waits a little. After 150 ms it says for whom, and when the time is
+  // up it throws.
   PeerWait wait{"a reader", "open", path, Now() + timeout};
   while (!(fd = TryOpen(path))) wait.Pause();
 
-  // Up to PIPE_BUF bytes stay together beside those of other writers, who lock
-  // any byte that is free. More bytes don't: they lock all. pipe(7)
+  // A write of up to PIPE_BUF bytes is never mixed with other writers' bytes; a
+  // longer one may be. So a writer of more keeps all others out: it locks all
+  // bytes of the FIFO, and a writer of less locks one of them, any that is
+  // free. The bytes are only numbers here: a lock does not touch what is in the
+  // FIFO. pipe(7)
   const std::string text = message + "\n";
   const bool together = message != "-" && text.size() <= PIPE_BUF;
   bool locked = !together && TryLock(fd.get(), F_WRLCK, 0, 0, path);
@@ -62,8 +71,10 @@ void Run(const Options& options) {
   if (!locked) throw Error(EBUSY, "open", path, "another writer has it");
 
   if (message != "-") WriteAll(fd.get(), text, path, timeout);
+  // With "-" it sends standard input, block by block, until its end.
   for (Block block; message == "-";) {
-    // Meanwhile the reader may die: the FIFO then has none any more.
+    // Errors are reported though no events (0) are asked for: if the reader
+    // dies while this waits for input, the FIFO has no reader any more.
     std::array fds{pollfd{STDIN_FILENO, POLLIN, 0}, pollfd{fd.get(), 0, 0}};
     Poll(fds, kForever);
     if (fds[1].revents != 0) throw Error(EPIPE, "poll", path);

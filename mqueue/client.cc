@@ -26,14 +26,16 @@ each line of standard input. "quit" ends the server.
 
 namespace ipc {
 
-constexpr std::string_view kMissing("\0", 1);  // No argument can be this.
-constexpr Seconds kPeerCheck{0.5};  // How often to ask if the server lives.
+constexpr std::string_view kMissing("\0", 1);  // An argument has no NUL.
+constexpr Seconds kPeerCheck{0.5};  // How often to check if the server lives.
 
-// Opens the queue if its server lives. Without one it is what a server has
-// left.
+// Opens the queue if its server lives. A queue without one is a left-over.
 UniqueQueue TryOpen(const std::string& name) {
   UniqueQueue queue(::mq_open(name.c_str(), O_WRONLY | O_NONBLOCK));
+  // "/" is never there: waiting for it would be in vain.
   if (!queue && errno == ENOENT && name != "/") return UniqueQueue();
+  // Throws if the call has failed, or if the queue is another user's or another
+  // program's.
   CheckOurs(queue.get(), S_IFREG, "mq_open", name);
   if (!IsLocked(queue.get(), kServerAlive, name)) return UniqueQueue();
   return queue;
@@ -43,11 +45,13 @@ void Run(const Options& options) {
   const std::string name = options.at("name");
   const std::string message = options.at("MESSAGE");
   const unsigned priority = NumberOption(options, "priority", MQ_PRIO_MAX - 1U);
-  const Seconds timeout(NumberOption(options, "timeout", HUGE_VAL));
+  const Seconds timeout(NumberOption(options, "timeout", /*most=*/HUGE_VAL));
   if (message == kMissing) throw UsageError("missing operand");
   if (message.size() > kMaxBytes) throw UsageError("MESSAGE is too long");
 
   UniqueQueue queue;
+  // Pause waits a little. After 150 ms it says for whom, and when the time is
+  // up it throws.
   PeerWait wait{"a server", "mq_open", name, Now() + timeout};
   while (!(queue = TryOpen(name))) wait.Pause();
 
@@ -55,11 +59,12 @@ void Run(const Options& options) {
     if (IsLocked(queue.get(), kServerAlive, name)) return;
     throw Error(EPIPE, "mq_send", name, "the server has gone");
   };
-  // Sends a message once there is room, and prints it once it can't be lost any
-  // more with the server's end.
+  // Sends a message as soon as there is room for it, and prints it as soon as
+  // the end of the server can't lose it any more.
   const auto send = [&](const std::string& text) {
     const Seconds end = Now() + timeout;
     while (::mq_send(queue.get(), text.data(), text.size(), priority) == -1) {
+      // That the time is up is reported below, as other errors are.
       if (errno == EAGAIN && Now() >= end) errno = ETIMEDOUT;
       const char* advice = errno == EMSGSIZE ? "at most 128 bytes fit" : "";
       if (errno != EAGAIN && errno != EINTR) {
@@ -69,30 +74,33 @@ void Run(const Options& options) {
       pollfd room{queue.get(), POLLOUT, 0};  // Linux only.
       Poll({&room, 1}, std::min(kPeerCheck, end - Now()));
     }
-    // A server unlocks before it ends. What was sent by then is received, or
-    // stays for the next server. What came later may be lost, unless it is
-    // received now.
+    // What was sent while the server has its lock is safe: it receives that, or
+    // leaves it for the next server. If the lock is gone, the message may have
+    // come too late: then it is safe only once the queue is empty.
     const Seconds last = Now() + kPeerCheck;
     mq_attr queued{};
     while (!IsLocked(queue.get(), kServerAlive, name)) {
       Check(::mq_getattr(queue.get(), &queued), "mq_getattr", name);
       if (queued.mq_curmsgs == 0) break;
       if (Now() >= last) check_server();
-      Poll({}, Seconds(0.1));
+      Poll({}, Seconds(0.1));  // A pause.
     }
     Print(text + "\n");
   };
 
+  // With "-" each line of standard input is a message.
   std::string line = message == "-" ? "" : message;
   for (Block block; message == "-";) {
     pollfd input{STDIN_FILENO, POLLIN, 0};
     while (!Poll({&input, 1}, kPeerCheck)) check_server();
     const auto bytes = ReadSome(STDIN_FILENO, block, "standard input");
-    if (bytes.empty()) break;  // Before it asks: the last line may be "quit".
+    // At the end the server need not live: the last line may have been "quit".
+    if (bytes.empty()) break;
     check_server();
     for (const char c : bytes) {
       if (c != '\n') line += c;
-      // One without an end is sent, too, and refused.
+      // A line as long as a block is sent before its end is seen: it is too
+      // long in any case, and mq_send refuses it.
       if (c != '\n' && line.size() < sizeof(block)) continue;
       send(line);
       line.clear();

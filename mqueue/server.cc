@@ -30,31 +30,38 @@ namespace ipc {
 
 void Run(const Options& options) {
   const std::string name = options.at("name");
-  const Seconds timeout(NumberOption(options, "timeout", HUGE_VAL));
+  const Seconds timeout(NumberOption(options, "timeout", /*most=*/HUGE_VAL));
 
   mq_attr attributes{};
-  attributes.mq_maxmsg = 10;  // More than 10 are not for every user.
+  attributes.mq_maxmsg = 10;  // Any user may have 10; see mq_overview(7).
   attributes.mq_msgsize = kMaxBytes;
-  // Without O_EXCL it opens what another server has left, too. O_RDWR: it puts
-  // back what it can't print.
+  // Without O_EXCL this opens a queue that another server has left, too.
+  // O_RDWR: a message that can't be printed is put back. kOurs is the bit in
+  // the mode that marks what these programs have made.
   const UniqueQueue queue(::mq_open(name.c_str(), O_CREAT | O_RDWR | O_NONBLOCK,
                                     S_IRUSR | S_IWUSR | kOurs, &attributes));
+  // What to do, if mq_open has failed.
   const char* advice = errno == EMFILE   ? "see `ulimit -q` and `ulimit -n`"
                        : errno == ENOSPC ? "see /proc/sys/fs/mqueue/queues_max"
                        : errno == EINVAL ? "begin with /; see mq_overview(7)"
                                          : "";
   if (!queue) throw Error(errno, "mq_open", name, advice);
+  // Throws if the queue is another user's or another program's.
   CheckOurs(queue.get(), S_IFREG, "mq_open", name);
+  // Locks the name, which says that it is in use, and removes it in the end.
   OwnedName owned(::mq_unlink, "mq_open", name, queue.get());
 
   std::string message;
   unsigned priority = 0;
   ssize_t size = -1;  // Of a message that is received and not yet printed.
+  // Whatever fails or interrupts the loop is thrown again at the end: before
+  // that the messages that are left are dealt with.
   std::exception_ptr failure;
   try {
     // A queue that was there has attributes of its own, not those above.
     Check(::mq_getattr(queue.get(), &attributes), "mq_getattr", name);
-    // Until this byte is locked clients wait for a server.
+    // By this lock clients see that a server lives: until then they wait for
+    // one. The locked byte is a number only.
     TryLock(queue.get(), F_WRLCK, kServerAlive, 1, name);
     Say("waiting for messages on '" + name + "'");
     for (bool quit = false;;) {
@@ -62,30 +69,34 @@ void Run(const Options& options) {
       if (!quit) PollFor("a message", queue.get(), POLLIN, timeout, name);
       // Until a message can be printed it stays in the queue.
       PollFor("room", STDOUT_FILENO, POLLOUT, kForever, "standard output");
-      // A smaller buffer would be EMSGSIZE.
+      // With a smaller buffer mq_receive would fail.
       message.resize(static_cast<std::size_t>(attributes.mq_msgsize));
-      Retry([&] {
-        return size = ::mq_receive(queue.get(), message.data(), message.size(),
-                                   &priority);
+      size = Retry([&] {
+        return ::mq_receive(queue.get(), message.data(), message.size(),
+                            &priority);
       });
+      // The queue is empty, which after "quit" is the end.
       if (size == -1 && errno == EAGAIN && quit) break;
       if (size == -1 && errno == EAGAIN) continue;
       message.resize(static_cast<std::size_t>(Check(size, "mq_receive", name)));
       if (message != "quit") Print(message + "\n");
       size = -1;
       quit = quit || message == "quit";
+      // From here on clients take the server for gone.
       if (quit) TryLock(queue.get(), F_UNLCK, kServerAlive, 1, name);
     }
   } catch (...) {
     failure = std::current_exception();
   }
-  // The client was told that it is sent.
+  // A message that was received and can't be printed is put back: its client
+  // has been told that it is sent.
   if (size != -1 &&
       ::mq_send(queue.get(), message.data(), message.size(), priority) == -1) {
     Say("lost, as '" + name + "' is full: " + message);
   }
-  // Before it counts: what clients send from here on may come too late, and
-  // they can tell.
+  // The lock goes before the messages are counted: what is sent after that may
+  // be missing in the count, and a client can tell, by the lock, that it may
+  // be.
   TryLock(queue.get(), F_UNLCK, kServerAlive, 1, name);
   Check(::mq_getattr(queue.get(), &attributes), "mq_getattr", name);
   if (attributes.mq_curmsgs != 0) {
@@ -94,7 +105,7 @@ void Run(const Options& options) {
         "' for the next server: " + std::to_string(attributes.mq_curmsgs));
   }
   if (failure) std::rethrow_exception(failure);
-}  // mq_unlink and mq_close, however this ends.
+}  // mq_unlink, unless messages are left, and mq_close, however this ends.
 
 }  // namespace ipc
 

@@ -42,7 +42,8 @@ struct Pipe {
   UniqueFd write_end;
 };
 
-// Does not outlive its parent's failure, and is never left as a zombie.
+// The child process. If the parent fails, it is ended; in any case it is waited
+// for, as it would stay a zombie otherwise. -1: that has been done.
 struct Child {
   pid_t pid;
   UniqueFd pidfd{};
@@ -119,11 +120,14 @@ void Run(const Options& /*options*/) {
   Pipe input;
   Pipe output;
   Pipe failure;
-  // So the two wait less for each other. Linux only; where the user's pipes
-  // have all their room it stays as it is. pipe(7)
+  // With more room this process and the command wait less for each other. Linux
+  // only. This may fail, as a user's pipes may have only so much memory in all:
+  // then a pipe keeps the room that it has. pipe(7)
   ::fcntl(input.write_end.get(), F_SETPIPE_SZ, kRoom);
   ::fcntl(output.read_end.get(), F_SETPIPE_SZ, kRoom);
-  ::signal(SIGCHLD, SIG_DFL);  // Were it ignored, waitpid would find no child.
+  // If SIGCHLD is ignored, a child that ends is gone at once, and waitpid
+  // fails.
+  ::signal(SIGCHLD, SIG_DFL);
   Child child{Check(::fork(), "fork", *command)};
   if (child.pid == 0) {
     Exec(input.read_end.get(), output.write_end.get(), failure.write_end.get());
@@ -146,7 +150,7 @@ void Run(const Options& /*options*/) {
   int status = 0;
   Check(Retry([&] { return ::waitpid(child.pid, &status, 0); }), "waitpid",
         *command);
-  child.pid = -1;  // From now on it may be another process's.
+  child.pid = -1;  // From here on the number may be another process's.
   if (WIFEXITED(status)) std::exit(WEXITSTATUS(status));
   Say(std::string("waitpid '") + *command +
       "': a signal: " + ::strsignal(WTERMSIG(status)));

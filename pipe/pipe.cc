@@ -1,6 +1,6 @@
 // A pipe from a parent to its child: the parent writes, the child prints.
 //
-//   $ ./bazelw run //pipe
+//   $ bazel run //pipe
 //   Hello World!
 //
 // Left out: the way back (a second pipe), and running another program in the
@@ -23,17 +23,23 @@ child process, which prints it. With -, sends standard input unchanged.
 
 namespace ipc {
 
+// The calls begin in Run, below: pipe2, fork, waitpid. ReadSome and Print are
+// the child's read and write, WriteAll is the parent's write, and to assign
+// UniqueFd() to an end is to close it.
+
 // What is written into the write end comes out of the read end. The reader sees
 // the end once every process has closed the write end.
 struct Pipe {
   UniqueFd read_end;
   UniqueFd write_end;
-  // By this the parent says that it has written all. Otherwise the end that its
-  // death makes would look like any other. Linux only.
+  // An eventfd, into which the parent writes once it has written all. The
+  // pipe's end does not say so: it comes as well when the parent dies. Linux
+  // only.
   UniqueFd complete;
 };
 
-// Does not outlive its parent's failure, and is never left as a zombie.
+// The child process. If the parent fails, it is killed; in any case it is
+// waited for, as it would stay a zombie otherwise. -1: that has been done.
 struct Child {
   pid_t pid;
   ~Child() {
@@ -44,22 +50,27 @@ struct Child {
 };
 
 void RunChild(Pipe& pipe) {
-  pipe.write_end = UniqueFd();  // close, or the end would never come.
+  // close: otherwise the end would never come.
+  pipe.write_end = UniqueFd();
   Block block;
   std::string_view bytes;
   while (!(bytes = ReadSome(pipe.read_end.get(), block, "pipe")).empty()) {
     Print(bytes);
   }
+  // The pipe has ended: has the parent said that this was all?
   pollfd complete{pipe.complete.get(), POLLIN, 0};
   if (Poll({&complete, 1}, Seconds(0))) return;
   throw Error(EPIPE, "read", "pipe", "the writer died: bytes may be missing");
 }
 
 void RunParent(Pipe& pipe, const std::string& message) {
-  pipe.read_end = UniqueFd();  // close, or the child's death goes unnoticed.
+  // close: otherwise writing would go on after the child's death.
+  pipe.read_end = UniqueFd();
   if (message != "-") WriteAll(pipe.write_end.get(), message + "\n", "pipe");
+  // With "-" it sends standard input, block by block, until its end.
   for (Block block; message == "-";) {
-    // Meanwhile the child may die: the pipe then has no reader any more.
+    // Errors are reported though no events (0) are asked for: if the child dies
+    // while this waits for input, the pipe has no reader any more.
     std::array fds{pollfd{STDIN_FILENO, POLLIN, 0},
                    pollfd{pipe.write_end.get(), 0, 0}};
     Poll(fds, kForever);
@@ -74,25 +85,31 @@ void RunParent(Pipe& pipe, const std::string& message) {
 
 void Run(const Options& options) {
   int ends[2];
-  // O_CLOEXEC: a program started from here would keep the write end open.
+  // O_CLOEXEC: otherwise a program that is started from here would keep the
+  // write end open.
   Check(::pipe2(ends, O_CLOEXEC), "pipe2", "pipe");
   Pipe pipe{UniqueFd(ends[0]), UniqueFd(ends[1]), UniqueFd()};
   pipe.complete = UniqueFd(::eventfd(0, EFD_CLOEXEC));
   Check(pipe.complete.get(), "eventfd", "eventfd");
-  // Room for four blocks: the two wait less for each other. Linux only; where
-  // the user's pipes have all their room it stays as it is. pipe(7)
+  // With room for four blocks parent and child wait less for each other. Linux
+  // only. This may fail, as a user's pipes may have only so much memory in all:
+  // then the pipe keeps the room that it has. pipe(7)
   ::fcntl(ends[1], F_SETPIPE_SZ, 4 * sizeof(Block));
-  ::signal(SIGCHLD, SIG_DFL);  // Were it ignored, waitpid would find no child.
-  std::fflush(nullptr);        // Or both would write what stdio still holds.
+  // If SIGCHLD is ignored, a child that ends is gone at once, and waitpid
+  // fails.
+  ::signal(SIGCHLD, SIG_DFL);
+  // Otherwise both processes would write what stdio still holds.
+  std::fflush(nullptr);
   Child child{Check(::fork(), "fork", "child")};
-  // _exit: what the parent has is not the child's to destroy or to flush.
+  // _exit runs no destructor and flushes nothing: that is for the parent to do.
   if (child.pid == 0) ::_exit(ExitStatus([&] { RunChild(pipe); }));
-  const auto wait = [&] {
-    pipe.write_end = UniqueFd();  // close: the child sees the end.
+  const auto wait_for_child = [&] {
+    // close: the child sees the end.
+    pipe.write_end = UniqueFd();
     int status = 0;
     Check(Retry([&] { return ::waitpid(child.pid, &status, 0); }), "waitpid",
           "child");
-    child.pid = -1;  // From here on it may be another process's.
+    child.pid = -1;  // From here on the number may be another process's.
     if (WIFSIGNALED(status)) {
       throw Error(EPIPE, "waitpid", "child",
                   std::string("a signal: ") + ::strsignal(WTERMSIG(status)));
@@ -104,10 +121,10 @@ void Run(const Options& options) {
     RunParent(pipe, options.at("MESSAGE"));
   } catch (const Error& error) {
     // After EPIPE the child has gone: how it ended says more.
-    if (error.code() == std::errc::broken_pipe) wait();
+    if (error.code() == std::errc::broken_pipe) wait_for_child();
     throw;
   }
-  wait();
+  wait_for_child();
 }
 
 }  // namespace ipc

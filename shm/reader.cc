@@ -27,36 +27,44 @@ namespace ipc {
 
 // Prints the message, and returns whether there was one.
 bool TryRead(const std::string& name) {
+  // O_NONBLOCK: see writer.cc.
   const UniqueFd fd(::shm_open(name.c_str(), O_RDWR | O_NONBLOCK, 0));
   if (!fd && errno == ENOENT) return false;
+  // Throws if the call has failed, or if the object is another user's or
+  // another program's.
   CheckOurs(fd.get(), S_IFREG, "shm_open", name);
-  // It is not ready yet, or its writer was killed.
+  // A writer holds this lock from when its object is ready until it ends.
+  // Without it the object is not ready yet, or its writer was killed.
   if (!IsLocked(fd.get(), kWriterAlive, name)) return false;
-  // Beyond its end an access would be SIGBUS.
+  // An access beyond the object's end would kill the process by SIGBUS.
   if (Status(fd.get(), name).st_size != sizeof(SharedMessage)) {
     throw Error(EBADMSG, "fstat", name, "it holds something else");
   }
+  // Shows the writer that a reader lives, until `fd` is closed.
   if (!TryLock(fd.get(), F_WRLCK, kReaderAlive, 1, name)) {
     throw Error(EBUSY, "shm_open", name, "another reader has it");
   }
   void* memory = ::mmap(nullptr, sizeof(SharedMessage), PROT_READ | PROT_WRITE,
                         MAP_SHARED, fd.get(), 0);
   if (memory == MAP_FAILED) throw Error(errno, "mmap", name);
+  // What unique_ptr calls in the end, in the place of delete.
   auto unmap = [](auto* mapped) { ::munmap(mapped, sizeof(*mapped)); };
   const std::unique_ptr<SharedMessage, decltype(unmap)> shared(
       static_cast<SharedMessage*>(memory));
 
-  // Posted once: where another reader has taken it, this waits for the next
-  // writer.
+  // The writer posts once. If another reader was first, Run goes on trying
+  // until there is a new writer.
   if (::sem_trywait(&shared->filled) == -1) return false;
-  // Copied once: the other process could change it after the check.
+  // The length is read only once, which atomic_ref makes sure of: otherwise the
+  // other process could change it between the check and its use.
   const std::uint32_t length = std::atomic_ref(shared->length);
   if (length > sizeof(shared->text)) {
     throw Error(EBADMSG, "memcpy", name, "it is too long");
   }
   std::string message(length, '\0');
   std::memcpy(message.data(), shared->text.data(), length);
-  // Before the post: the writer's exit status says whether it was printed.
+  // The message is printed before the post, so that the writer succeeds only if
+  // that has succeeded.
   Print(message + "\n");
   Check(::sem_post(&shared->emptied), "sem_post", name);
   return true;
@@ -64,7 +72,9 @@ bool TryRead(const std::string& name) {
 
 void Run(const Options& options) {
   const std::string name = options.at("name");
-  const Seconds timeout(NumberOption(options, "timeout", HUGE_VAL));
+  const Seconds timeout(NumberOption(options, "timeout", /*most=*/HUGE_VAL));
+  // Pause waits a little. After 150 ms it says for whom, and when the time is
+  // up it throws.
   PeerWait wait{"a writer", "shm_open", name, Now() + timeout};
   while (!TryRead(name)) wait.Pause();
 }

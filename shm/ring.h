@@ -261,15 +261,16 @@ class RingWriter : public RingSide {
   RingWriter(const std::string& name, Seconds timeout)
       : RingSide(Create(name), name, kReader, timeout),
         owned_(::shm_unlink, "shm_open", name, fd_.get()) {
-    // Not ftruncate: that gives a size and no memory, and where /dev/shm is
-    // full a store would be SIGBUS.
+    // Not ftruncate, which sets a size and allocates nothing: if /dev/shm is
+    // full, a store into the memory would then kill the process by SIGBUS.
     const auto allocate = [&] {
       return ::fallocate(fd_.get(), 0, 0, RingLayout::kSize);
     };
     Check(Retry(allocate), "fallocate", name);
     Map();
     Arrive();
-    // Last: until it is locked readers take it for one that is not ready yet.
+    // By this lock readers see that the writer lives. It comes last, as readers
+    // take an object without it for one that is not ready yet.
     TryLock(fd_.get(), F_WRLCK, kWriter, 1, name);
   }
 
@@ -306,9 +307,10 @@ class RingWriter : public RingSide {
 
  private:
   static UniqueFd Create(const std::string& name) {
-    // What a writer that was killed has left is owned, and so removed.
-    // O_NONBLOCK: a stranger's file of this name could hold up the call for
-    // 45 s, by a lease. fcntl(2)
+    // If a writer that was killed has left its object, `leftover` takes that
+    // over and, at the end of the block, removes it. O_NONBLOCK: if a stranger
+    // holds a lease on a file of this name, the call would wait for up to 45 s.
+    // fcntl(2)
     if (const UniqueFd old(::shm_open(name.c_str(), O_RDWR | O_NONBLOCK, 0));
         old || errno != ENOENT) {
       CheckOurs(old.get(), S_IFREG, "shm_open", name);

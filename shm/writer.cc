@@ -30,26 +30,31 @@ namespace ipc {
 void Run(const Options& options) {
   const std::string name = options.at("name");
   const std::string message = options.at("MESSAGE");
-  const Seconds timeout(NumberOption(options, "timeout", HUGE_VAL));
+  const Seconds timeout(NumberOption(options, "timeout", /*most=*/HUGE_VAL));
   if (message.size() > sizeof(SharedMessage::text)) {
     throw UsageError("MESSAGE has more than 100 bytes");
   }
 
-  // What a writer that was killed has left is owned, and so removed.
-  // O_NONBLOCK: a stranger's file of this name could hold up the call for 45 s,
-  // by a lease. fcntl(2)
+  // If a writer that was killed has left its object, `leftover` takes that over
+  // and, at the end of the block, removes it. CheckOurs throws if the call has
+  // failed, or if the object is another user's or another program's, and
+  // OwnedName if its writer still lives. O_NONBLOCK: if a stranger holds a
+  // lease on a file of this name, the call would wait for up to 45 s. fcntl(2)
   if (const UniqueFd old(::shm_open(name.c_str(), O_RDWR | O_NONBLOCK, 0));
       old || errno != ENOENT) {
     CheckOurs(old.get(), S_IFREG, "shm_open", name);
     const OwnedName leftover(::shm_unlink, "shm_open", name, old.get());
   }
+  // kOurs is the bit in the mode that marks what these programs have made.
   const UniqueFd fd(Check(::shm_open(name.c_str(), O_CREAT | O_EXCL | O_RDWR,
                                      S_IRUSR | S_IWUSR | kOurs),
                           "shm_open", name));
+  // Locks the name, which says that it is in use, and removes it in the end.
   const OwnedName owned(::shm_unlink, "shm_open", name, fd.get());
 
-  // Not ftruncate: that gives a size and no memory, and where /dev/shm is full
-  // the first store would be SIGBUS.
+  // Not ftruncate, which sets a size and allocates nothing: if /dev/shm is
+  // full, the first store into the memory would then kill the process by
+  // SIGBUS.
   const auto allocate = [&] {  // Linux only; see also posix_fallocate(3).
     return ::fallocate(fd.get(), 0, 0, sizeof(SharedMessage));
   };
@@ -57,25 +62,34 @@ void Run(const Options& options) {
   void* memory = ::mmap(nullptr, sizeof(SharedMessage), PROT_READ | PROT_WRITE,
                         MAP_SHARED, fd.get(), 0);
   if (memory == MAP_FAILED) throw Error(errno, "mmap", name);
+  // What unique_ptr calls in the end, in the place of delete.
   auto unmap = [](auto* mapped) { ::munmap(mapped, sizeof(*mapped)); };
   const std::unique_ptr<SharedMessage, decltype(unmap)> shared(
       static_cast<SharedMessage*>(memory));
 
-  // 1: between processes. Else a post would not reach the other one.
+  // The 1 makes a semaphore one between processes: with 0 a post would not
+  // reach the other process. The 0 is the value that it begins with.
   Check(::sem_init(&shared->filled, 1, 0), "sem_init", name);
   Check(::sem_init(&shared->emptied, 1, 0), "sem_init", name);
   std::memcpy(shared->text.data(), message.data(), message.size());
   shared->length = static_cast<std::uint32_t>(message.size());
   Check(::sem_post(&shared->filled), "sem_post", name);
-  // Last: until it is locked readers take it for one that is not ready yet.
+  // By this lock readers see that the writer lives: the kernel drops it when
+  // the process ends, even if it is killed. It comes last, as readers take an
+  // object without it for one that is not ready yet. The locked byte is a
+  // number only: everybody may still read and write it.
   TryLock(fd.get(), F_WRLCK, kWriterAlive, 1, name);
 
   for (PeerWait wait{"a reader", "sem_clockwait", name, Now() + timeout};;) {
-    // A reader that has died can't post. Asked before the wait, as it may post
-    // and end while this asks.
+    // If `filled` is 0, a reader has taken the message; if then no reader holds
+    // its lock, it has died. This looks for that before it waits, and acts on
+    // it only after that: a reader may have posted before it ended, and then
+    // all is well.
     int filled = 0;
     Check(::sem_getvalue(&shared->filled, &filled), "sem_getvalue", name);
     const bool died = filled == 0 && !IsLocked(fd.get(), kReaderAlive, name);
+    // Next says how long to wait before the next look, and throws when the time
+    // is up. sem_clockwait takes an instant, and not a duration.
     const double end = (Now() + wait.Next()).count();
     const timespec until{static_cast<time_t>(end),
                          static_cast<long>(std::fmod(end, 1) * 1e9)};
