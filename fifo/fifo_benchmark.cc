@@ -4,7 +4,7 @@
 
 #include "name.h"
 #include "program.h"
-#include "testing/benchmark.h"
+#include "testing/benchmarks/benchmark.h"
 
 namespace {
 

@@ -21,7 +21,7 @@
 #include <vector>
 
 #include "posix.h"
-#include "testing/child_process.h"
+#include "testing/processes/child_process.h"
 
 namespace ipc_testing {
 

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "testing/child_process.h"
+#include "testing/processes/child_process.h"
 
 namespace {
 

@@ -5,7 +5,7 @@
 #include "name.h"
 #include "program.h"
 #include "queue.h"
-#include "testing/benchmark.h"
+#include "testing/benchmarks/benchmark.h"
 
 namespace {
 

@@ -8,7 +8,7 @@
 #include "mqueue/queue.h"
 #include "name.h"
 #include "program.h"
-#include "testing/fuzz.h"
+#include "testing/fuzzing/fuzz.h"
 
 // The programs themselves, saying nothing.
 namespace ipc {

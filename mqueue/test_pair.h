@@ -16,7 +16,7 @@
 
 #include "mqueue/queue.h"
 #include "name.h"
-#include "testing/child_process.h"
+#include "testing/processes/child_process.h"
 
 namespace ipc_testing {
 

@@ -18,7 +18,7 @@
 #include <utility>
 #include <vector>
 
-#include "testing/child_process.h"
+#include "testing/processes/child_process.h"
 
 namespace {
 

@@ -1,7 +1,7 @@
 // What the calls of pipe.cc cost as it makes them, beside bare read and write
 // on a pipe.
 #include "posix.h"
-#include "testing/benchmark.h"
+#include "testing/benchmarks/benchmark.h"
 
 namespace {
 

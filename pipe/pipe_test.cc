@@ -4,8 +4,8 @@
 #include <cstdio>
 #include <cstdlib>
 
-#include "testing/child_process.h"
-#include "testing/in_child.h"
+#include "testing/processes/child_process.h"
+#include "testing/processes/in_child.h"
 
 // It has a main of its own.
 #define main PipeMain

@@ -11,7 +11,7 @@
 #include "name.h"
 #include "program.h"
 #include "shm/message.h"
-#include "testing/fuzz.h"
+#include "testing/fuzzing/fuzz.h"
 
 // The samples themselves; this is the other side while the writer waits, and
 // takes what the reader prints.

@@ -17,7 +17,7 @@
 #ifdef __x86_64__
 #include "shm/test_accesses.h"
 #endif
-#include "testing/child_process.h"
+#include "testing/processes/child_process.h"
 
 // What the samples call in their place.
 int WatchedSemInit(sem_t* semaphore, int shared, unsigned value);

@@ -13,7 +13,7 @@
 #include "name.h"
 #include "shm/message.h"
 #include "shm/test_pair.h"
-#include "testing/child_process.h"
+#include "testing/processes/child_process.h"
 
 namespace {
 

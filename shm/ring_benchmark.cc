@@ -1,6 +1,6 @@
 // What ring.h costs, beside two bare words and memcpy.
 #include "ring.h"
-#include "testing/benchmark.h"
+#include "testing/benchmarks/benchmark.h"
 
 namespace {
 

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "shm/ring.h"
-#include "testing/fuzz.h"
+#include "testing/fuzzing/fuzz.h"
 
 namespace {
 

@@ -9,7 +9,7 @@
 
 #include "shm/ring.h"
 #include "shm/test_pair.h"
-#include "testing/child_process.h"
+#include "testing/processes/child_process.h"
 
 namespace {
 

@@ -21,7 +21,7 @@
 #ifdef __x86_64__
 #include "shm/test_accesses.h"
 #endif
-#include "testing/child_process.h"
+#include "testing/processes/child_process.h"
 
 namespace {
 

@@ -18,7 +18,7 @@
 #include <vector>
 
 #include "name.h"
-#include "testing/child_process.h"
+#include "testing/processes/child_process.h"
 
 namespace ipc_testing {
 

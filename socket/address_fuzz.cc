@@ -14,7 +14,7 @@ static int NumericOnly(const char* host, const char* port, const addrinfo* like,
 
 #include <netinet/in.h>
 
-#include "testing/fuzz.h"
+#include "testing/fuzzing/fuzz.h"
 
 using ipc::Addresses;
 using ipc_testing::Require;

@@ -4,7 +4,7 @@
 
 #include <cstddef>
 
-#include "testing/child_process.h"
+#include "testing/processes/child_process.h"
 
 namespace {
 

@@ -187,7 +187,7 @@ class ServerEnd : public ipc_testing::EitherDomain {};
 INSTANTIATE_TEST_SUITE_P(, ServerEnd, ipc_testing::BothDomains(),
                          ipc_testing::NameOf);
 
-// At each of its system calls: //testing:fault_matrix_test.
+// At each of its system calls: //testing/faults:fault_matrix_test.
 TEST_P(ServerEnd, BySignalLeavesNothing) {
   for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
     Server server(GetParam());

@@ -5,7 +5,7 @@
 #include <cerrno>
 
 #include "address.h"
-#include "testing/benchmark.h"
+#include "testing/benchmarks/benchmark.h"
 
 namespace {
 

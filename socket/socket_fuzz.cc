@@ -5,7 +5,7 @@
 #include <optional>
 
 #include "socket/address.h"
-#include "testing/fuzz.h"
+#include "testing/fuzzing/fuzz.h"
 
 // The samples themselves. Each time the server waits, its clients act; its
 // sockets have room for little. The client is connected to a socket pair.

@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "socket/address.h"
-#include "testing/child_process.h"
+#include "testing/processes/child_process.h"
 
 namespace ipc_testing {
 

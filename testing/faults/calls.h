@@ -1,6 +1,5 @@
 // The system calls of a program, and what can be made to happen at each.
-#ifndef TESTING_FAULTS_CALLS_H_
-#define TESTING_FAULTS_CALLS_H_
+#pragma once
 
 #include <string>
 #include <string_view>
@@ -69,5 +68,3 @@ bool IsKnown(const Call& call);
 std::string KindOf(const Call& call);
 
 }  // namespace ipc_testing
-
-#endif  // TESTING_FAULTS_CALLS_H_

@@ -38,11 +38,11 @@
 #include <thread>
 #include <vector>
 
-#include "testing/child_process.h"
 #include "testing/faults/calls.h"
 #include "testing/faults/judge.h"
 #include "testing/faults/mechanisms.h"
 #include "testing/faults/pair_run.h"
+#include "testing/processes/child_process.h"
 
 namespace ipc_testing {
 namespace {

@@ -1,7 +1,6 @@
 // What has to hold, whatever is done to a program: it doesn't hang, doesn't
 // lie, and leaves nothing behind.
-#ifndef TESTING_FAULTS_JUDGE_H_
-#define TESTING_FAULTS_JUDGE_H_
+#pragma once
 
 #include <string>
 
@@ -17,5 +16,3 @@ std::string Judge(const Scenario& scenario, const Fault* fault,
                   const Outcome& outcome);
 
 }  // namespace ipc_testing
-
-#endif  // TESTING_FAULTS_JUDGE_H_

@@ -1,14 +1,13 @@
 // The rows of the fault matrix: all that it knows of each mechanism. Recording,
 // running and judging know none of them by name, so that a new one needs its
 // row here and nothing else.
-#ifndef TESTING_FAULTS_MECHANISMS_H_
-#define TESTING_FAULTS_MECHANISMS_H_
+#pragma once
 
 #include <ostream>
 #include <string>
 #include <vector>
 
-#include "testing/child_process.h"
+#include "testing/processes/child_process.h"
 
 namespace ipc_testing {
 
@@ -105,5 +104,3 @@ std::vector<Scenario> Scenarios();
 void PrintTo(const Scenario& scenario, std::ostream* out);
 
 }  // namespace ipc_testing
-
-#endif  // TESTING_FAULTS_MECHANISMS_H_

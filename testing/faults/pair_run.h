@@ -1,6 +1,5 @@
 // One run of a pair of programs, and what has come of it.
-#ifndef TESTING_FAULTS_PAIR_RUN_H_
-#define TESTING_FAULTS_PAIR_RUN_H_
+#pragma once
 
 #include <chrono>
 #include <functional>
@@ -9,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "testing/child_process.h"
 #include "testing/faults/mechanisms.h"
+#include "testing/processes/child_process.h"
 
 namespace ipc_testing {
 
@@ -86,5 +85,3 @@ class PairRun {
 };
 
 }  // namespace ipc_testing
-
-#endif  // TESTING_FAULTS_PAIR_RUN_H_

@@ -1,7 +1,6 @@
 // Two processes, on two cores or on one, that exchange numbered messages, look
 // at what they get, and measure how long that takes.
-#ifndef TESTING_BENCHMARK_PAIR_H_
-#define TESTING_BENCHMARK_PAIR_H_
+#pragma once
 
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -179,5 +178,3 @@ class Pair {
 };
 
 }  // namespace ipc_benchmark
-
-#endif  // TESTING_BENCHMARK_PAIR_H_

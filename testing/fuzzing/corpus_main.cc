@@ -3,7 +3,7 @@
 // seeds there instead, for libFuzzer to begin with.
 #include <fstream>
 
-#include "testing/fuzz.h"
+#include "testing/fuzzing/fuzz.h"
 
 namespace {
 

@@ -21,8 +21,8 @@
 #include <utility>
 #include <vector>
 
-#include "testing/child_process.h"
-#include "testing/in_child.h"
+#include "testing/processes/child_process.h"
+#include "testing/processes/in_child.h"
 
 // What the header calls in their place.
 int WatchedClose(int fd);

@@ -1,5 +1,5 @@
 // The tests of the samples stand on this.
-#include "testing/child_process.h"
+#include "testing/processes/child_process.h"
 
 #include <gtest/gtest.h>
 #include <poll.h>

@@ -1,6 +1,5 @@
 // Programs under test, as child processes that don't outlive their test.
-#ifndef TESTING_CHILD_PROCESS_H_
-#define TESTING_CHILD_PROCESS_H_
+#pragma once
 
 #include <sys/types.h>
 
@@ -141,5 +140,3 @@ class TemporaryDirectory {
 std::string RandomBytes(std::size_t size);
 
 }  // namespace ipc_testing
-
-#endif  // TESTING_CHILD_PROCESS_H_

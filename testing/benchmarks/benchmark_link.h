@@ -1,8 +1,7 @@
 // What two processes of a benchmark exchange messages through is a Link: made
 // in each of them from a Link::Shared, which was made before the fork. Send and
 // Receive move one message. Where Send holds some back, Flush sends them.
-#ifndef TESTING_BENCHMARK_LINK_H_
-#define TESTING_BENCHMARK_LINK_H_
+#pragma once
 
 #include <sched.h>
 
@@ -78,5 +77,3 @@ inline void BareRead(int fd, Message& message) {
 }
 
 }  // namespace ipc_benchmark
-
-#endif  // TESTING_BENCHMARK_LINK_H_

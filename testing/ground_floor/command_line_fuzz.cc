@@ -2,7 +2,7 @@
 #include <cmath>
 
 #include "program.h"
-#include "testing/fuzz.h"
+#include "testing/fuzzing/fuzz.h"
 
 std::vector<std::string> ipc_testing::Seeds() {
   using namespace std::string_literals;

@@ -23,7 +23,7 @@
 #include <thread>
 #include <tuple>
 
-#include "testing/child_process.h"
+#include "testing/processes/child_process.h"
 
 namespace {
 

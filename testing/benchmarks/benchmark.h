@@ -1,8 +1,7 @@
 // What the benchmarks stand on: each measures a mechanism's header and, in
 // turns with it, its floor, the same exchange with the bare system calls.
 // Google Benchmark registers, runs and reports.
-#ifndef TESTING_BENCHMARK_H_
-#define TESTING_BENCHMARK_H_
+#pragma once
 
 #include <benchmark/benchmark.h>
 
@@ -175,5 +174,3 @@ inline int Main(int argc, char** argv, void (*register_all)()) {
 }
 
 }  // namespace ipc_benchmark
-
-#endif  // TESTING_BENCHMARK_H_

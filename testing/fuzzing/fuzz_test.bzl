@@ -7,7 +7,7 @@ def fuzz_test(name, deps, program = None):
 
     Args:
       name: the name of the source, without .cc.
-      deps: what it includes, //testing:fuzz aside.
+      deps: what it includes, //testing/fuzzing aside.
       program: the source of a program, where it includes that.
     """
     if program:
@@ -17,7 +17,7 @@ def fuzz_test(name, deps, program = None):
             textual_hdrs = [program],
         )
         deps = deps + [name + "_program"]
-    deps = deps + ["//testing:fuzz"]
+    deps = deps + ["//testing/fuzzing"]
     cc_binary(
         name = name,
         testonly = True,
@@ -32,7 +32,7 @@ def fuzz_test(name, deps, program = None):
         size = "small",
         srcs = [
             name + ".cc",
-            "//testing:corpus_main.cc",
+            "//testing/fuzzing:corpus_main.cc",
         ],
         deps = deps,
     )

@@ -25,7 +25,7 @@ def pair_test(name, receiver, sender, naming, received = "", sent = "", message 
         # Whoever prints a line prints these bytes then.
         runs["binary"] = ["receiver", "-" if received else "", "-" if sent else "", "-"]
     env = {
-        "NAME_EXISTS": "$(rootpath //testing:name_exists)",
+        "NAME_EXISTS": "$(rootpath //testing/pairs:name_exists)",
         "NAMING": naming,
         "STOP": stop,
     }
@@ -33,12 +33,12 @@ def pair_test(name, receiver, sender, naming, received = "", sent = "", message 
         sh_test(
             name = name + "_" + order,
             size = "small",
-            srcs = ["//testing:pair_test.sh"],
+            srcs = ["//testing/pairs:pair_test.sh"],
             args = _quoted(args),
             data = [
                 receiver,
                 sender,
-                "//testing:name_exists",
+                "//testing/pairs:name_exists",
             ],
             env = dict(
                 env,
@@ -49,10 +49,10 @@ def pair_test(name, receiver, sender, naming, received = "", sent = "", message 
     if copy:
         copy_test(
             name = name + "_copy",
-            args = ["testing/pair_test.sh"] + runs["receiver_first"],
+            args = ["testing/pairs/pair_test.sh"] + runs["receiver_first"],
             data = [
-                "//testing:name_exists",
-                "//testing:pair_test.sh",
+                "//testing/pairs:name_exists",
+                "//testing/pairs:pair_test.sh",
             ],
             env = env,
             receiver = receiver,
@@ -74,7 +74,7 @@ def copy_test(name, receiver, sender, args, data = [], env = {}):
         sh_test(
             name = name + suffix,
             size = "medium",
-            srcs = ["//testing:copy_test.sh"],
+            srcs = ["//testing/pairs:copy_test.sh"],
             args = _quoted([native.package_name() + "/README.md", "--"] + args),
             # The README's list is a part of these.
             data = native.glob(

@@ -18,7 +18,7 @@
 #include <vector>
 
 #include "shm/ring.h"
-#include "testing/child_process.h"
+#include "testing/processes/child_process.h"
 
 namespace {
 

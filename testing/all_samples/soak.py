@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs the samples in random mixtures for as long as it is told, and judges each round by what every sample promises.
 
-    ./bazelw run -c opt //testing:soak -- [--seconds 60] [--jobs 4] [--seed N] [--only ROUND]
+    ./bazelw run -c opt //testing/all_samples:soak -- [--seconds 60] [--jobs 4] [--seed N] [--only ROUND]
 
 A round takes names of its own, so rounds run side by side. Its random numbers come from the seed and the round's number
 alone: --seed repeats what was done, though not the instants at which it happened. Exit status 1 after a failure.

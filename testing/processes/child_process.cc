@@ -1,4 +1,4 @@
-#include "testing/child_process.h"
+#include "testing/processes/child_process.h"
 
 #include <fcntl.h>
 #include <poll.h>

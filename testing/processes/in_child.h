@@ -1,7 +1,6 @@
 // For tests of what a process can do only once (end, have a signal, parse its
 // command line): a child of the test does it.
-#ifndef TESTING_IN_CHILD_H_
-#define TESTING_IN_CHILD_H_
+#pragma once
 
 #include <linux/close_range.h>
 #include <unistd.h>
@@ -13,7 +12,7 @@
 #include <system_error>
 #include <utility>
 
-#include "testing/child_process.h"
+#include "testing/processes/child_process.h"
 
 namespace ipc_testing {
 
@@ -41,5 +40,3 @@ inline std::pair<int, std::string> ErrorOf(const std::function<void()>& body) {
 }
 
 }  // namespace ipc_testing
-
-#endif  // TESTING_IN_CHILD_H_

@@ -1,7 +1,6 @@
 // What the fuzz targets share. Each defines LLVMFuzzerTestOneInput and Seeds;
 // libFuzzer, or corpus_main.cc, calls it.
-#ifndef TESTING_FUZZ_H_
-#define TESTING_FUZZ_H_
+#pragma once
 
 #include <getopt.h>
 #include <sys/mman.h>
@@ -107,5 +106,3 @@ class Output {
 };
 
 }  // namespace ipc_testing
-
-#endif  // TESTING_FUZZ_H_
