@@ -87,14 +87,20 @@ ChildProcess::ChildProcess(std::vector<std::string> argv,
   const auto out = Pipe();
   const auto err = Pipe();
   const pid_t parent = ::getpid();
-  pid_ = Check(::fork(), "fork");
+  sigset_t all;
+  sigset_t before;
+  ::sigfillset(&all);
+  ::pthread_sigmask(SIG_SETMASK, &all, &before);
+  pid_ = ::fork();
   if (pid_ == 0) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (::getppid() != parent) ::_exit(126);  // It died before the line above.
     // Whatever runs the test may ignore these (nohup, "&"): exec would keep it.
+    // A signal that Signal sends meanwhile is blocked, and so isn't lost.
     for (const int signal : {SIGHUP, SIGINT, SIGPIPE, SIGTERM}) {
       ::signal(signal, SIG_DFL);
     }
+    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
     ::dup2(in[0], STDIN_FILENO);
     ::dup2(out[1], STDOUT_FILENO);
     ::dup2(err[1], STDERR_FILENO);
@@ -102,6 +108,8 @@ ChildProcess::ChildProcess(std::vector<std::string> argv,
     ::execv(arguments[0], arguments.data());
     ::_exit(127);
   }
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  Check(pid_, "fork");
   ::close(in[0]);
   ::close(out[1]);
   ::close(err[1]);

@@ -92,6 +92,16 @@ TEST(ChildProcess, IsSentSignals) {
   process.Signal(SIGTERM);  // Nobody's, now.
 }
 
+TEST(ChildProcess, IsSentSignalsFromItsStartOn) {
+  for (int i = 0; i < 50; ++i) {
+    const auto before = std::signal(SIGTERM, SIG_IGN);
+    ChildProcess process({"/bin/cat"}, std::nullopt);
+    std::signal(SIGTERM, before);
+    process.Signal(SIGTERM);
+    EXPECT_EQ(process.Wait(), Killed(SIGTERM));
+  }
+}
+
 TEST(ChildProcess, RunsWhatItIsToldBeforeTheProgram) {
   ChildProcess process(Shell("umask"), "", [] { ::umask(0123); });
   EXPECT_EQ(process.Wait(), Exited(0));
