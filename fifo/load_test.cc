@@ -112,14 +112,15 @@ TEST_F(FifoUnderLoad, ProgramsNeitherTearNorLoseRecords) {
   constexpr int kRecords = 25;
   ChildProcess reader = Reader({"--keep"});
   std::vector<std::unique_ptr<ChildProcess>> writers;
+  const std::string loop =
+      "while IFS= read -r record; do"
+      "  \"$0\" --path \"$1\" \"$record\" || exit;"
+      "done";
   for (int i = 0; i < kWriters; ++i) {
     std::string records;
     for (const auto& record : RecordsOf(i, kRecords)) records += record;
     writers.push_back(std::make_unique<ChildProcess>(
-        std::vector<std::string>{"/bin/sh", "-c",
-                                 "while IFS= read -r record; do \"$0\" --path "
-                                 "\"$1\" \"$record\" || exit; "
-                                 "done",
+        std::vector<std::string>{"/bin/sh", "-c", loop,
                                  ipc_testing::Program("WRITER"), path_},
         records));
   }

@@ -231,8 +231,8 @@ class FakeWriter {
       ::poll(nullptr, 0, 10);
     }
   }
-  void Send(std::string_view bytes, const std::vector<int>& descriptors) {
-    iovec data{const_cast<char*>(bytes.data()), bytes.size()};
+  void Send(std::string bytes, const std::vector<int>& descriptors) {
+    iovec data{bytes.data(), bytes.size()};
     alignas(cmsghdr) char control[256]{};
     msghdr message{};
     message.msg_iov = &data;
@@ -619,7 +619,7 @@ class KilledTest : public MemfdTest {
         const ipc_testing::End end = other.Wait();
         // 0 is no lie: nothing but an answer says that all was printed.
         EXPECT_TRUE(end == Exited(0) ? reader.Out() == "message"
-                                     : end == Exited(1) && other.Err() != "")
+                                     : end == Exited(1) && !other.Err().empty())
             << end << other.Err();
         EXPECT_TRUE(killed || n > 1) << "it is never called";
         EXPECT_EQ(OpenMemory(name_), Arguments{});
