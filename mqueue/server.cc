@@ -71,9 +71,9 @@ void Run(const Options& options) {
       PollFor("room", STDOUT_FILENO, POLLOUT, kForever, "standard output");
       // With a smaller buffer mq_receive would fail.
       message.resize(static_cast<std::size_t>(attributes.mq_msgsize));
-      size = Retry([&] {
-        return ::mq_receive(queue.get(), message.data(), message.size(),
-                            &priority);
+      Retry([&] {
+        return size = ::mq_receive(queue.get(), message.data(), message.size(),
+                                   &priority);
       });
       // The queue is empty, which after "quit" is the end.
       if (size == -1 && errno == EAGAIN && quit) break;

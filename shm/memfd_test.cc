@@ -281,7 +281,7 @@ class RefusalTest : public MemfdTest {
                      const std::string& call, const std::string& reason) {
     ChildProcess reader(Reader());
     FakeWriter writer(name_);
-    writer.Send(bytes, descriptors);
+    writer.Send(std::string(bytes), descriptors);
     EXPECT_EQ(writer.Answer(), "");
     EXPECT_EQ(reader.Wait(), Exited(1));
     EXPECT_EQ(reader.Out(), "");
