@@ -719,7 +719,7 @@ def check(path):
                                              "%s, %s" % (path, role))]
             if not wrong:
                 break
-        yield from faults + wrong
+        yield from ["%s: %s" % (path, fault) for fault in faults] + wrong
     if not found:
         yield "%s has no diagram" % path
 
