@@ -77,7 +77,7 @@ class OwnedName {
 // Locks the bytes [first, first + length), or all from `first` on where
 // `length` is 0. `type` is F_WRLCK, or F_UNLCK to unlock. False where another
 // process has locked some of them. fcntl(2), "Open file description locks"
-inline bool TryLock(int fd, short type, off_t first, off_t length,
+inline bool SetLock(int fd, short type, off_t first, off_t length,
                     std::string_view object) {
   struct flock lock = {type, SEEK_SET, first, length, 0};
   if (::fcntl(fd, F_OFD_SETLK, &lock) == 0) return true;

@@ -64,9 +64,9 @@ void Run(const Options& options) {
   // FIFO. pipe(7)
   const std::string text = message + "\n";
   const bool together = message != "-" && text.size() <= PIPE_BUF;
-  bool locked = !together && TryLock(fd.get(), F_WRLCK, 0, 0, path);
+  bool locked = !together && SetLock(fd.get(), F_WRLCK, 0, 0, path);
   for (off_t i = 0; together && !locked && i < 100; ++i) {
-    locked = TryLock(fd.get(), F_WRLCK, ::getpid() + i, 1, path);
+    locked = SetLock(fd.get(), F_WRLCK, ::getpid() + i, 1, path);
   }
   if (!locked) throw Error(EBUSY, "open", path, "another writer has it");
 

@@ -76,7 +76,7 @@ struct Floor : Link {
 
 struct Samples : Link {
   Samples(const Queues& shared, Side side) : Link(shared, side, O_NONBLOCK) {
-    ipc::TryLock(in.get(), F_WRLCK, ipc::kServerAlive, 1, name);
+    ipc::SetLock(in.get(), F_WRLCK, ipc::kServerAlive, 1, name);
     // As the client does, until the server at the other side lives.
     ipc::PeerWait wait{"a server", "mq_open", name, ipc::kForever};
     while (!ipc::IsLocked(out.get(), ipc::kServerAlive, name)) wait.Pause();

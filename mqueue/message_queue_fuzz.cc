@@ -129,7 +129,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data,
   Messages queued;
   {
     const UniqueQueue living(::mq_open(name.c_str(), O_RDWR));
-    ipc::TryLock(living.get(), F_WRLCK, ipc::kServerAlive, 1, name);
+    ipc::SetLock(living.get(), F_WRLCK, ipc::kServerAlive, 1, name);
     while (!input.empty()) {
       const unsigned priority = input.Byte() * 257U;
       const bool lines = (input.Byte() & 1) != 0;

@@ -21,7 +21,7 @@ class QueuePeersTest : public ipc_testing::QueueTest {
     EXPECT_EQ(::mq_send(queue.get(), message.data(), message.size(), 0), 0);
   }
   void Lock(const ipc::UniqueQueue& queue, short type = F_WRLCK) const {
-    EXPECT_TRUE(ipc::TryLock(queue.get(), type, ipc::kServerAlive, 1, name_));
+    EXPECT_TRUE(ipc::SetLock(queue.get(), type, ipc::kServerAlive, 1, name_));
   }
 };
 

@@ -570,7 +570,7 @@ TEST_F(QueueProgramsTest, AFailureNamesTheCallThatFailed) {
     const auto queue = Make();  // A server has left it.
     ASSERT_EQ(::mq_send(queue.get(), "left", 4, 0), 0);
     const bool client = std::string(program) == "CLIENT";
-    if (client) ipc::TryLock(queue.get(), F_WRLCK, ipc::kServerAlive, 1, name_);
+    if (client) ipc::SetLock(queue.get(), F_WRLCK, ipc::kServerAlive, 1, name_);
     ChildProcess child(WithFault(
         call, fault, Command(program, client ? Words{"Hello"} : Words{})));
     EXPECT_EQ(child.Wait(), Exited(1));

@@ -62,7 +62,7 @@ void Run(const Options& options) {
     Check(::mq_getattr(queue.get(), &attributes), "mq_getattr", name);
     // By this lock clients see that a server lives: until then they wait for
     // one. The locked byte is a number only.
-    TryLock(queue.get(), F_WRLCK, kServerAlive, 1, name);
+    SetLock(queue.get(), F_WRLCK, kServerAlive, 1, name);
     Say("waiting for messages on '" + name + "'");
     for (bool quit = false;;) {
       // Linux only. mq_notify would say nothing of messages that are there.
@@ -83,7 +83,7 @@ void Run(const Options& options) {
       size = -1;
       quit = quit || message == "quit";
       // From here on clients take the server for gone.
-      if (quit) TryLock(queue.get(), F_UNLCK, kServerAlive, 1, name);
+      if (quit) SetLock(queue.get(), F_UNLCK, kServerAlive, 1, name);
     }
   } catch (...) {
     failure = std::current_exception();
@@ -97,7 +97,7 @@ void Run(const Options& options) {
   // The lock goes before the messages are counted: what is sent after that may
   // be missing in the count, and a client can tell, by the lock, that it may
   // be.
-  TryLock(queue.get(), F_UNLCK, kServerAlive, 1, name);
+  SetLock(queue.get(), F_UNLCK, kServerAlive, 1, name);
   Check(::mq_getattr(queue.get(), &attributes), "mq_getattr", name);
   if (attributes.mq_curmsgs != 0) {
     owned.Keep();

@@ -141,7 +141,7 @@ void Read(const char* name, const std::string& content, bool changes,
           std::uint32_t other) {
   const Object object(name, ipc::kOurs, content);
   Require(!ipc::TryRead(name), "a dead writer's object is not read");
-  Require(ipc::TryLock(object.fd(), F_WRLCK, ipc::kWriterAlive, 1, name),
+  Require(ipc::SetLock(object.fd(), F_WRLCK, ipc::kWriterAlive, 1, name),
           "the writer lives");
   if (content.size() != sizeof(SharedMessage)) {
     ipc::TryRead(name);

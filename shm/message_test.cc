@@ -26,7 +26,7 @@ void* WatchedMmap(void* address, size_t size, int protection, int flags, int fd,
                   off_t offset);
 int WatchedMunmap(void* address, size_t size);
 namespace ipc {
-static bool WatchedTryLock(int fd, short type, off_t first, off_t length,
+static bool WatchedSetLock(int fd, short type, off_t first, off_t length,
                            std::string_view name);
 static void WatchedPrint(std::string_view bytes);
 }  // namespace ipc
@@ -35,7 +35,7 @@ static void WatchedPrint(std::string_view bytes);
 #define sem_post WatchedSemPost
 #define mmap WatchedMmap
 #define munmap WatchedMunmap
-#define TryLock WatchedTryLock
+#define SetLock WatchedSetLock
 #define Print WatchedPrint
 #define main WriterMain
 #define kHelp kWriterHelp
@@ -55,7 +55,7 @@ static void WatchedPrint(std::string_view bytes);
 #undef sem_post
 #undef mmap
 #undef munmap
-#undef TryLock
+#undef SetLock
 #undef Print
 
 namespace {
@@ -101,9 +101,9 @@ int WatchedMunmap(void* address, size_t size) {
 }
 
 namespace ipc {
-static bool WatchedTryLock(int fd, short type, off_t first, off_t length,
+static bool WatchedSetLock(int fd, short type, off_t first, off_t length,
                            std::string_view name) {
-  const bool locked = TryLock(fd, type, first, length, name);
+  const bool locked = SetLock(fd, type, first, length, name);
   if (on_lock) on_lock(first);
   return locked;
 }

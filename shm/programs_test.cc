@@ -51,7 +51,7 @@ class Peer {
     ASSERT_NE(shared_, MAP_FAILED);
   }
   void Live(off_t byte) {
-    EXPECT_TRUE(ipc::TryLock(object_.get(), F_WRLCK, byte, 1, "object"));
+    EXPECT_TRUE(ipc::SetLock(object_.get(), F_WRLCK, byte, 1, "object"));
   }
   // As the kernel does it to a process that was killed: the name stays.
   void Die() {

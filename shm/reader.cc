@@ -41,7 +41,7 @@ bool TryRead(const std::string& name) {
     throw Error(EBADMSG, "fstat", name, "it holds something else");
   }
   // Shows the writer that a reader lives, until `fd` is closed.
-  if (!TryLock(fd.get(), F_WRLCK, kReaderAlive, 1, name)) {
+  if (!SetLock(fd.get(), F_WRLCK, kReaderAlive, 1, name)) {
     throw Error(EBUSY, "shm_open", name, "another reader has it");
   }
   void* memory = ::mmap(nullptr, sizeof(SharedMessage), PROT_READ | PROT_WRITE,

@@ -271,7 +271,7 @@ class RingWriter : public RingSide {
     Arrive();
     // By this lock readers see that the writer lives. It comes last, as readers
     // take an object without it for one that is not ready yet.
-    TryLock(fd_.get(), F_WRLCK, kWriter, 1, name);
+    SetLock(fd_.get(), F_WRLCK, kWriter, 1, name);
   }
 
   // Waits for a reader, up to `pause`, and returns whether one has come. Only
@@ -340,7 +340,7 @@ class RingReader : public RingSide {
     if (Status(fd.get(), name).st_size != RingLayout::kSize) {
       throw Error(EBADMSG, "fstat", name, "it holds something else");
     }
-    if (!TryLock(fd.get(), F_WRLCK, kReader, 1, name)) {
+    if (!SetLock(fd.get(), F_WRLCK, kReader, 1, name)) {
       throw Error(EBUSY, "shm_open", name, "another reader has it");
     }
     RingReader reader(std::move(fd), name, timeout);

@@ -93,7 +93,7 @@ class Other {
   Other& operator=(const Other&) = delete;
   ~Other() { ::munmap(memory_, sizeof(Layout)); }
   void Live(off_t byte) {
-    Require(ipc::TryLock(fd_.get(), F_WRLCK, byte, 1, "object"), "a lock");
+    Require(ipc::SetLock(fd_.get(), F_WRLCK, byte, 1, "object"), "a lock");
   }
   int fd() const { return fd_.get(); }
   Layout* operator->() const { return static_cast<Layout*>(memory_); }

@@ -596,7 +596,7 @@ TEST_F(RingTest, ReaderThatDiedAsItCameLeavesNoTrace) {
   writer_.emplace(name_, kForever);
   {
     const auto fd = Open();
-    ASSERT_TRUE(ipc::TryLock(fd.get(), F_WRLCK, 1, 1, name_));
+    ASSERT_TRUE(ipc::SetLock(fd.get(), F_WRLCK, 1, 1, name_));
     EXPECT_EQ(ErrorOf([&] { RingReader::TryOpen(name_, kForever); }), EBUSY);
   }
   EXPECT_FALSE(writer_->PeerArrived(Seconds(0)));

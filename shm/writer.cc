@@ -78,7 +78,7 @@ void Run(const Options& options) {
   // the process ends, even if it is killed. It comes last, as readers take an
   // object without it for one that is not ready yet. The locked byte is a
   // number only: everybody may still read and write it.
-  TryLock(fd.get(), F_WRLCK, kWriterAlive, 1, name);
+  SetLock(fd.get(), F_WRLCK, kWriterAlive, 1, name);
 
   for (PeerWait wait{"a reader", "sem_clockwait", name, Now() + timeout};;) {
     // If `filled` is 0, a reader has taken the message; if then no reader holds

@@ -377,30 +377,30 @@ TEST_F(NameTest, LockIsSeenByOthersUntilItsDescriptorIsClosed) {
   UniqueFd one = Make();
   const UniqueFd other = Open();
   EXPECT_FALSE(ipc::IsLocked(other.get(), 0, path_));
-  EXPECT_TRUE(ipc::TryLock(one.get(), F_WRLCK, 0, 1, path_));
-  EXPECT_TRUE(ipc::TryLock(one.get(), F_WRLCK, 0, 1, path_))
+  EXPECT_TRUE(ipc::SetLock(one.get(), F_WRLCK, 0, 1, path_));
+  EXPECT_TRUE(ipc::SetLock(one.get(), F_WRLCK, 0, 1, path_))
       << "its own is no obstacle";
   EXPECT_FALSE(ipc::IsLocked(one.get(), 0, path_));
   EXPECT_TRUE(ipc::IsLocked(other.get(), 0, path_));
-  EXPECT_FALSE(ipc::TryLock(other.get(), F_WRLCK, 0, 1, path_));
+  EXPECT_FALSE(ipc::SetLock(other.get(), F_WRLCK, 0, 1, path_));
   one = UniqueFd();
   EXPECT_FALSE(ipc::IsLocked(other.get(), 0, path_));
-  EXPECT_TRUE(ipc::TryLock(other.get(), F_WRLCK, 0, 1, path_));
+  EXPECT_TRUE(ipc::SetLock(other.get(), F_WRLCK, 0, 1, path_));
 }
 
 TEST_F(NameTest, LocksAreOfBytes) {
   const UniqueFd one = Make();
   const UniqueFd other = Open();
-  EXPECT_TRUE(ipc::TryLock(one.get(), F_WRLCK, 1, 1, path_));
+  EXPECT_TRUE(ipc::SetLock(one.get(), F_WRLCK, 1, 1, path_));
   EXPECT_FALSE(ipc::IsLocked(other.get(), 0, path_));
   EXPECT_TRUE(ipc::IsLocked(other.get(), 1, path_));
-  EXPECT_TRUE(ipc::TryLock(other.get(), F_WRLCK, 0, 1, path_));
-  EXPECT_TRUE(ipc::TryLock(other.get(), F_WRLCK, 2, 0, path_))
+  EXPECT_TRUE(ipc::SetLock(other.get(), F_WRLCK, 0, 1, path_));
+  EXPECT_TRUE(ipc::SetLock(other.get(), F_WRLCK, 2, 0, path_))
       << "all after it";
   EXPECT_TRUE(ipc::IsLocked(one.get(), 1000000, path_));
-  EXPECT_FALSE(ipc::TryLock(other.get(), F_WRLCK, 0, 0, path_))
+  EXPECT_FALSE(ipc::SetLock(other.get(), F_WRLCK, 0, 0, path_))
       << "one of all is locked";
-  EXPECT_TRUE(ipc::TryLock(other.get(), F_UNLCK, 0, 0, path_));
+  EXPECT_TRUE(ipc::SetLock(other.get(), F_UNLCK, 0, 0, path_));
   EXPECT_FALSE(ipc::IsLocked(one.get(), 0, path_));
   EXPECT_FALSE(ipc::IsLocked(one.get(), 1000000, path_));
   EXPECT_TRUE(ipc::IsLocked(other.get(), 1, path_)) << "the other's stays";
@@ -412,11 +412,11 @@ TEST_F(NameTest, LockOfANameIsNotThatOfAByte) {
   const auto owned = Own(fd);
   const UniqueFd other = Open();
   EXPECT_FALSE(ipc::IsLocked(other.get(), 0, path_));
-  EXPECT_TRUE(ipc::TryLock(other.get(), F_WRLCK, 0, 0, path_));
+  EXPECT_TRUE(ipc::SetLock(other.get(), F_WRLCK, 0, 0, path_));
 }
 
 TEST_F(NameTest, LockThatFailsIsAFailure) {
-  EXPECT_EQ(ErrorOf([] { ipc::TryLock(-1, F_WRLCK, 0, 1, "name"); }).second,
+  EXPECT_EQ(ErrorOf([] { ipc::SetLock(-1, F_WRLCK, 0, 1, "name"); }).second,
             "fcntl 'name': Bad file descriptor");
   EXPECT_EQ(ErrorOf([] { ipc::IsLocked(-1, 0, "name"); }).second,
             "fcntl 'name': Bad file descriptor");
@@ -431,7 +431,7 @@ TEST_F(NameTest, LocksAreKeptByAForkedChild) {
   UniqueFd write_end(ends[1]);
   UniqueFd fd = Make();
   Own(fd)->Keep();
-  EXPECT_TRUE(ipc::TryLock(fd.get(), F_WRLCK, 0, 1, path_));
+  EXPECT_TRUE(ipc::SetLock(fd.get(), F_WRLCK, 0, 1, path_));
   const pid_t child = ::fork();
   ASSERT_NE(child, -1);
   if (child == 0) {
