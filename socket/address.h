@@ -45,13 +45,11 @@ inline Addresses TcpAddresses(const std::string& name, unsigned least_port) {
   const std::string port = name.substr(name.rfind(':') + 1);
   // getaddrinfo would take 70000 for 4464, and nothing for 0.
   const unsigned number = NumberOption(Options{{"tcp", port}}, "tcp", 65535U);
-  if (number < least_port || port == name) {  // There is no colon.
-    throw UsageError("--tcp '" + name + "' is not HOST:PORT");
-  }
+  const bool good = number >= least_port && port != name;  // There is a colon.
+  if (!good) throw UsageError("--tcp '" + name + "' is not HOST:PORT");
   std::string host = name.substr(0, name.size() - port.size() - 1);
-  if (host.starts_with('[') && host.ends_with(']')) {
-    host = host.substr(1, host.size() - 2);
-  }
+  const bool in_brackets = host.starts_with('[') && host.ends_with(']');
+  if (in_brackets) host = host.substr(1, host.size() - 2);
   addrinfo hints{};
   hints.ai_socktype = SOCK_STREAM;
   addrinfo* found = nullptr;
@@ -76,7 +74,8 @@ inline std::pair<std::string, Addresses> PlaceOption(const Options& options,
 }
 
 // The port at a TCP socket's own `end`, which is ::getsockname, or at its
-// peer's, ::getpeername; 0 where there is none.
+// peer's, ::getpeername; 0 where there is none. In the Unix domain a number
+// that is 0 only where there is no peer, or at an end without a path.
 inline int Port(int fd, int (*end)(int, sockaddr*, socklen_t*)) {
   sockaddr_in6 address{};  // In a sockaddr_in the port is at the same place.
   socklen_t size = sizeof(address);

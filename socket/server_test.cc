@@ -125,6 +125,42 @@ TEST_P(ServerOfMany, SendsBackWhatCameBeforeTheHalfClose) {
   EXPECT_TRUE(got == bytes);
 }
 
+// What has come all at once, while the server stood still.
+class ServerThatStood : public ServerOfMany {
+ protected:
+  void SendAtOnce(const std::string& bytes, bool end) {
+    ASSERT_TRUE(Answers(client_));
+    server_.process.Stop();
+    ASSERT_EQ(::send(client_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL),
+              static_cast<ssize_t>(bytes.size()));
+    if (end) ::shutdown(client_.get(), SHUT_WR);
+    server_.process.Signal(SIGCONT);
+  }
+
+  Server server_{GetParam()};
+  const ipc::UniqueFd client_ = server_.Connect();
+};
+INSTANTIATE_TEST_SUITE_P(, ServerThatStood, ipc_testing::BothDomains(),
+                         ipc_testing::NameOf);
+
+TEST_P(ServerThatStood, SeesTheEndBehindAMessage) {
+  SendAtOnce("hello", true);
+  EXPECT_EQ(Receive(client_.get()), "hello");
+  EXPECT_EQ(Receive(client_.get()), "");
+}
+
+TEST_P(ServerThatStood, SendsBackMoreThanItReceivesAtOnce) {
+  const std::string bytes = RandomBytes(50000);
+  SendAtOnce(bytes, false);
+  std::string got;
+  while (got.size() < bytes.size()) {
+    const std::string some = Receive(client_.get());
+    ASSERT_NE(some, "");
+    got += some;
+  }
+  EXPECT_TRUE(got == bytes);
+}
+
 TEST_P(ServerOfMany, ForgetsThoseThatLeave) {
   // Else it would soon have no descriptors left.
   const Server server(GetParam(), [] {

@@ -1,5 +1,5 @@
 // What a client does to the server, and what a server answers the client.
-#include <poll.h>
+#include <sys/epoll.h>
 
 #include <filesystem>
 #include <optional>
@@ -9,7 +9,7 @@
 
 // The samples themselves. Each time the server waits, its clients act; its
 // sockets have room for little. The client is connected to a socket pair.
-static int ActAndPoll(pollfd* fds, nfds_t count, int timeout);
+static int ActAndWait(int epoll, epoll_event* events, int most, int timeout);
 static int AcceptSmall(int fd, sockaddr* address, socklen_t* size, int flags);
 static int ConnectPair(int fd, const sockaddr* address, socklen_t size);
 static int NamePeer(int fd, sockaddr* address, socklen_t* size);
@@ -17,16 +17,16 @@ namespace ipc {
 static void SayNothing(std::string_view /*text*/) {}
 }  // namespace ipc
 #define accept4 AcceptSmall
+#define epoll_wait ActAndWait
 #define kHelp kServerHelp
 #define main ServerMain
-#define poll ActAndPoll
 #define Run RunServer
 #define Say SayNothing
 #include "socket/server.cc"
 #undef accept4
+#undef epoll_wait
 #undef kHelp
 #undef main
-#undef poll
 #undef Run
 #undef Say
 #define connect ConnectPair
@@ -201,7 +201,7 @@ void Ask(FuzzInput asked) {
 
 }  // namespace
 
-int ActAndPoll(pollfd* fds, nfds_t count, int /*timeout*/) {
+int ActAndWait(int epoll, epoll_event* events, int most, int /*timeout*/) {
   if (!customer) {
     customer.emplace(*input);
   } else if (!customer->Act()) {
@@ -210,7 +210,7 @@ int ActAndPoll(pollfd* fds, nfds_t count, int /*timeout*/) {
     static constexpr std::uint8_t kSendsOnce[] = {0x08, 6};
     customer.emplace(FuzzInput(kSendsOnce, sizeof(kSendsOnce)));
   }
-  return ::poll(fds, count, 0);
+  return ::epoll_wait(epoll, events, most, 0);
 }
 
 int AcceptSmall(int fd, sockaddr* address, socklen_t* size, int flags) {
