@@ -59,6 +59,21 @@ def pair_test(name, receiver, sender, naming, received = "", sent = "", message 
             sender = sender,
         )
 
+def copied(name):
+    """The samples of a directory and their headers: what its README says to copy is a part of these.
+
+    Args:
+      name: "copied".
+    """
+    native.filegroup(
+        name = name,
+        srcs = ["README.md"] + native.glob(
+            ["*.cc", "*.h"],
+            exclude = ["*_test.cc", "*_fuzz.cc", "*_benchmark.cc", "test_*"],
+        ),
+        visibility = ["//testing:__subpackages__"],
+    )
+
 def copy_test(name, receiver, sender, args, data = [], env = {}):
     """Runs a command on a pair that is built from what the README says to copy, with nothing but a compiler.
 
@@ -76,19 +91,16 @@ def copy_test(name, receiver, sender, args, data = [], env = {}):
             size = "medium",
             srcs = ["//testing/pairs:copy_test.sh"],
             args = _quoted([native.package_name() + "/README.md", "--"] + args),
-            # The README's list is a part of these.
-            data = native.glob(
-                ["*.cc", "*.h"],
-                exclude = ["*_test.cc", "*_fuzz.cc", "*_benchmark.cc", "test_*"],
-            ) + [
-                "README.md",
+            data = [
+                ":copied",
                 "//:name.h",
                 "//:posix.h",
                 "//:program.h",
             ] + data,
             env = dict(env, RECEIVER = receiver[1:], SENDER = sender[1:], **every),
             # It compiles by itself: the same in every configuration.
-            tags = ["once"] + (["exhaustive", "manual"] if every else []),
+            tags = ["once"] + (["manual"] if every else []),
+            visibility = ["//:__pkg__"],
         )
 
 def _quoted(args):
