@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # copy_test.sh README...: what the READMEs list under "Files to copy" is what their
-# samples list under "// Copy:". Copied into one empty tree, each header compiles
-# alone; so does each example in a README.
+# samples list under "// Copy:", and these include no other. Copied into one empty
+# tree, each header compiles alone; so does each example in a README.
 #
 # copy_test.sh README -- COMMAND...: of that list, what the samples $RECEIVER and
 # $SENDER list, and nothing else, makes both by the README's command, with all
@@ -46,7 +46,7 @@ copied_with() {
 
 # check_lists README: both lists name each file from the top of the repository.
 check_lists() {
-  local sample program command=no
+  local sample program copied missing command=no
   section "$1" | awk -F '`' '/^- / { print $2 }' | sort >"$directory/readme"
   [[ -s $directory/readme ]] || fail "$1 has no list under '## Files to copy'"
   : >"$directory/samples"
@@ -54,6 +54,15 @@ check_lists() {
     [[ $sample == *.cc ]] || continue
     copied_with "$sample" >"$directory/sample"
     grep -qxF "$sample" "$directory/sample" || fail "$sample does not copy itself"
+    mapfile -t copied <"$directory/sample"
+    missing=$(awk -F '"' '
+      BEGIN { while (++i < ARGC) copied[ARGV[i]] }
+      /^#include "/ {
+        beside = FILENAME
+        sub(/[^\/]*$/, $2, beside)
+        if (!($2 in copied) && !(beside in copied)) print $2
+      }' "${copied[@]}")
+    [[ -z $missing ]] || fail "$sample does not copy what it includes: $missing"
     cat "$directory/sample" >>"$directory/samples"
     program=$(basename "$sample" .cc)
     case $program in

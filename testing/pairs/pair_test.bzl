@@ -15,7 +15,7 @@ def pair_test(name, receiver, sender, naming, received = "", sent = "", message 
       message: the sender's operands, if any.
       stop: what ends the receiver: "quit" a further message, "TERM" the signal, "" nothing: it ends by itself.
       binary: whether NAME_binary sends random bytes: the sender takes standard input, with "-" as the message.
-      copy: whether NAME_copy runs the pair as copy_test builds it.
+      copy: whether NAME_copy runs the pair as copy_test builds it, by //:exhaustive.
     """
     runs = {
         "receiver_first": ["receiver", received, sent] + message,
@@ -73,35 +73,48 @@ def copied(name):
         ),
         visibility = ["//testing:__subpackages__"],
     )
+    native.exports_files(
+        ["README.md"],
+        visibility = ["//testing:__subpackages__"],
+    )
 
 def copy_test(name, receiver, sender, args, data = [], env = {}):
-    """Runs a command on a pair that is built from what the README says to copy, with nothing but a compiler.
+    """Runs a command on a pair that each compiler, with each standard, makes of what the README says to copy.
+
+    It takes long, so it is a part of //:exhaustive, where it has to be listed. For `//...`, //testing/pairs:copy_test holds
+    what is listed to copy against what is included.
 
     Args:
-      name: of the test; NAME_every, which `//...` leaves out, does it with each compiler and standard.
+      name: of the test.
       receiver: the program that gets the message.
       sender: the other one, or the same where there is only one.
       args: the command, which finds both in PATH.
       data: what the command uses.
       env: its environment.
     """
-    for suffix, every in [("", {}), ("_every", {"EVERY_COMPILER": "1"})]:
-        sh_test(
-            name = name + suffix,
-            size = "medium",
-            srcs = ["//testing/pairs:copy_test.sh"],
-            args = _quoted([native.package_name() + "/README.md", "--"] + args),
-            data = [
-                ":copied",
-                "//:name.h",
-                "//:posix.h",
-                "//:program.h",
-            ] + data,
-            env = dict(env, RECEIVER = receiver[1:], SENDER = sender[1:], **every),
-            # It compiles by itself: the same in every configuration.
-            tags = ["once"] + (["manual"] if every else []),
-            visibility = ["//:__pkg__"],
-        )
+    sh_test(
+        name = name,
+        size = "small",
+        srcs = ["//testing/pairs:copy_test.sh"],
+        args = _quoted([native.package_name() + "/README.md", "--"] + args),
+        data = [
+            ":copied",
+            "//:name.h",
+            "//:posix.h",
+            "//:program.h",
+        ] + data,
+        env = dict(
+            env,
+            EVERY_COMPILER = "1",
+            RECEIVER = receiver[1:],
+            SENDER = sender[1:],
+        ),
+        tags = [
+            "manual",
+            "once",  # It compiles by itself: the same in every configuration.
+        ],
+        visibility = ["//:__pkg__"],
+    )
 
 def _quoted(args):
     return ["'{}'".format(arg) for arg in args]
