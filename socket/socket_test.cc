@@ -2,6 +2,7 @@
 // where a call does what the test wants, and time passes at once.
 #include <netdb.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -219,6 +220,19 @@ TEST(ConnectingByTcp, PassesOverAddressesThatTheKernelDoesNotKnow) {
   EXPECT_EQ(ErrorOf(two.list()), 0);
   two.second.ai_family = AF_MAX;
   EXPECT_EQ(ErrorOf(two.list()), EAFNOSUPPORT);
+}
+
+// Only what is not there yet is waited for.
+TEST(ConnectingToAPath, WithoutADescriptorIsAnError) {
+  const Place nobody("unix");
+  const auto address = nobody.Addresses();
+  rlimit before{};
+  ::getrlimit(RLIMIT_NOFILE, &before);
+  const rlimit none{0, before.rlim_max};
+  ::setrlimit(RLIMIT_NOFILE, &none);
+  const int error = ErrorOf(address.get());
+  ::setrlimit(RLIMIT_NOFILE, &before);
+  EXPECT_EQ(error, EMFILE);
 }
 
 ipc::Options OptionsOf(const Place& place, const std::string& timeout = "inf") {
