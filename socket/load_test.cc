@@ -15,9 +15,15 @@
 namespace {
 
 using ipc_testing::Answers;
+using ipc_testing::ChildProcess;
+using ipc_testing::Exited;
 using ipc_testing::kLittle;
+using ipc_testing::Place;
+using ipc_testing::Program;
 using ipc_testing::Server;
 using ipc_testing::TimeUsed;
+using testing::HasSubstr;
+using testing::StartsWith;
 
 class ServerUnderLoad : public ipc_testing::EitherDomain {};
 INSTANTIATE_TEST_SUITE_P(, ServerUnderLoad, ipc_testing::BothDomains(),
@@ -258,6 +264,28 @@ TEST_P(ServerUnderLoad, WithoutDescriptorsLetsTheRestWait) {
     }
     EXPECT_TRUE(Answers(clients.front()));
   }
+}
+
+// --- The benchmark -----------------------------------------------------------
+
+ChildProcess Measure(const std::string& path, const std::string& clients) {
+  return ChildProcess({Program("LOAD_BENCHMARK"), "--unix", path, "--clients",
+                       clients, "--seconds", "0.1"});
+}
+
+TEST(LoadBenchmark, SaysWhatItHasMeasured) {
+  const Server server("unix");
+  auto process = Measure(server.name, "10");
+  EXPECT_EQ(process.Wait(), Exited(0)) << process.Err();
+  EXPECT_THAT(process.Out(), StartsWith("10 clients: "));
+  EXPECT_THAT(process.Out(), HasSubstr(" messages/s, round trip p50 "));
+}
+
+TEST(LoadBenchmark, FailsWhereNothingCanBeMeasured) {
+  const Place nobody("unix");
+  auto process = Measure(nobody.name, "10");
+  EXPECT_EQ(process.Wait(), Exited(1));
+  EXPECT_THAT(process.Err(), HasSubstr("connect '" + nobody.name + "'"));
 }
 
 }  // namespace
