@@ -184,6 +184,7 @@ Recording ParseTrace(const std::string& trace, bool from_start) {
   std::map<std::string, int> alike;
   std::vector<Call>& calls = recording.calls;
   Call last{};
+  std::vector<std::size_t> asked;  // The stats since any other call.
   std::istringstream lines(trace);
   for (std::string line; std::getline(lines, line);) {
     std::smatch match;
@@ -215,21 +216,20 @@ Recording ParseTrace(const std::string& trace, bool from_start) {
     const bool found = last.name == "flock" || (last.name == "openat" &&
                                                 Contains(last.line, "O_CREAT"));
     call.tells_who_owns = call.name == "flock" || (stat && found);
-    // The one before: it asked whether there is anything to remove.
-    const auto before =
-        std::find_if(calls.rbegin(), calls.rend(),
-                     [](const Call& made) { return made.name != "geteuid"; });
-    if (Contains(call.name, "unlink") && Contains(last.name, "fstat") &&
-        before != calls.rend() && before->line == last.line) {
-      before->tells_who_owns = true;
+    // Those just before: they asked whether there is anything to remove.
+    if (Contains(call.name, "unlink")) {
+      for (const std::size_t i : asked) calls[i].tells_who_owns = true;
     }
+    if (!stat && call.name != "geteuid") asked.clear();
     serving = serving || Contains(line, "listening on");
     failed = failed || (line.starts_with("write(2, ") &&
                         !Contains(line, ": waiting for ") &&
                         !Contains(line, ": listening on "));
-    if (call.name != "geteuid") last = call;  // It always succeeds.
+    last = call;
     call.first = alike[call.shape] == 0;
-    if (++alike[call.shape] <= kRepeats) calls.push_back(std::move(call));
+    if (++alike[call.shape] > kRepeats) continue;
+    if (stat) asked.push_back(calls.size());
+    calls.push_back(std::move(call));
   }
   const auto end =
       std::find_if(calls.rbegin(), calls.rend(),
