@@ -188,6 +188,29 @@ TEST_P(ServerOfMany, TakesOneThatCouldNotBeTakenWithoutAFurtherEvent) {
   EXPECT_TRUE(Answers(place.Connect()));
 }
 
+TEST_P(ServerOfMany, ReceivesWhatWasNotThereAtFirstWithoutAFurtherEvent) {
+  if (!fs::exists("/usr/bin/strace")) GTEST_SKIP() << "strace is not there";
+  const Place place(GetParam());
+  ChildProcess server(ipc_testing::WithFault("recvfrom", "error=EAGAIN:when=1",
+                                             place.Command("SERVER")));
+  server.AwaitErr("listening");
+  EXPECT_TRUE(Answers(place.Connect()));
+}
+
+TEST_P(ServerThatStood, SendsBackWhatFollowsUrgentData) {
+  if (GetParam() == "unix") GTEST_SKIP() << "not every kernel has it";
+  ASSERT_TRUE(Answers(client_));
+  server_.process.Stop();
+  // recv stops before the urgent byte, which isn't a part of the stream.
+  EXPECT_EQ(::send(client_.get(), "a", 1, 0), 1);
+  EXPECT_EQ(::send(client_.get(), "b", 1, MSG_OOB), 1);
+  EXPECT_EQ(::send(client_.get(), "c", 1, 0), 1);
+  server_.process.Signal(SIGCONT);
+  std::string got;
+  while (got.size() < 2) got += Receive(client_.get());
+  EXPECT_EQ(got, "ac");
+}
+
 // --- Other programs as clients -----------------------------------------------
 
 // Runs the program with the input, if it is installed, and expects it back.
