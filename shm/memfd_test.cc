@@ -327,8 +327,9 @@ TEST_F(RefusalTest, NotOneDescriptor) {
 }
 
 TEST_F(RefusalTest, OtherDescriptorsAreClosed) {
-  // Held up when it has done all but end.
-  ChildProcess reader(WithFault("exit_group", "delay_enter=60s", Reader()));
+  // Stopped when it has said why: it has done all but end.
+  ChildProcess reader(WithFault("write", "signal=STOP:when=2", Reader()));
+  reader.AwaitErr("waiting for a writer");
   FakeWriter writer(name_);
   int ends[2];
   ASSERT_EQ(::pipe2(ends, O_CLOEXEC), 0);
