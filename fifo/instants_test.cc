@@ -29,7 +29,7 @@ using testing::IsEmpty;
 class FifoInstantsTest : public ipc_testing::FifoTest {
  protected:
   void SetUp() override {
-    if (!ipc_testing::HasStrace()) GTEST_SKIP() << "strace is missing";
+    if (!ipc_testing::HasStrace()) GTEST_SKIP() << ipc_testing::kNoStrace;
   }
 
   // The program, stopped as it returns from the call of that number that is

@@ -26,11 +26,15 @@ using ipc_testing::ChildProcess;
 using ipc_testing::CpuTimeOfEnded;
 using ipc_testing::Eventually;
 using ipc_testing::Exited;
+using ipc_testing::ExpectHelp;
+using ipc_testing::ExpectWrongUsage;
 using ipc_testing::HasStrace;
 using ipc_testing::kAnotherPrograms;
 using ipc_testing::Killed;
 using ipc_testing::kInUse;
+using ipc_testing::kNoStrace;
 using ipc_testing::kOpenInput;
+using ipc_testing::Program;
 using ipc_testing::RandomBytes;
 using ipc_testing::TextOf;
 using ipc_testing::WithFault;
@@ -61,7 +65,7 @@ TEST_F(FifoProgramsTest, SendsStandardInputUnchanged) {
 
 // The user's other pipes may have all the room that there is.
 TEST_F(FifoProgramsTest, APipeWithoutMoreRoomWillDo) {
-  if (!HasStrace()) GTEST_SKIP() << "strace is missing";
+  if (!HasStrace()) GTEST_SKIP() << kNoStrace;
   const std::string bytes = RandomBytes(1'000'000);
   ChildProcess reader(WithFault(
       "fcntl", "error=EPERM:when=4",  // Once 0, 1 and 2 have been looked at.
@@ -472,7 +476,7 @@ TEST_P(FifoSignalTest, RightAfterTheStart) {
 
 // It comes during the call: nothing waits in the call that is interrupted.
 TEST_F(FifoProgramsTest, NoNameIsLeftWhicheverCallASignalMeets) {
-  if (!HasStrace()) GTEST_SKIP() << "strace is missing";
+  if (!HasStrace()) GTEST_SKIP() << kNoStrace;
   for (const std::string call : {"mknodat", "flock", "write", "?poll,ppoll"}) {
     ChildProcess child(
         WithFault(call, "signal=SIGTERM:when=1", Command("READER")));
@@ -857,22 +861,14 @@ TEST_F(FifoProgramsTest, WrongUsageIsRefused) {
       {"WRITER", {"--timeout", "nan", "message"}},
   };
   for (const auto& [program, arguments] : usages) {
-    ChildProcess child(Command(program, arguments));
-    EXPECT_EQ(child.Wait(), Exited(2)) << arguments[0];
-    EXPECT_EQ(child.Out(), "");
-    EXPECT_THAT(child.Err(), EndsWith("; see --help\n"));
+    ExpectWrongUsage(Command(program, arguments));
   }
   EXPECT_THAT(directory_.Names(), IsEmpty());
 }
 
 TEST_F(FifoProgramsTest, HelpIsPrinted) {
-  for (const auto& [program, name] :
-       {std::pair("READER", "reader"), {"WRITER", "writer"}}) {
-    ChildProcess child(Command(program, {"--help"}));
-    EXPECT_EQ(child.Wait(), Exited(0));
-    EXPECT_THAT(child.Out(), StartsWith(std::string("Usage: ") + name + " "));
-    EXPECT_EQ(child.Err(), "");
-  }
+  ExpectHelp(Program("READER"));
+  ExpectHelp(Program("WRITER"));
 }
 
 }  // namespace

@@ -22,6 +22,7 @@
 
 #include "posix.h"
 #include "testing/processes/child_process.h"
+#include "testing/processes/manners.h"
 
 namespace ipc_testing {
 
@@ -123,14 +124,5 @@ class FifoTest : public testing::Test {
   TemporaryDirectory directory_;
   std::string path_ = directory_ / "fifo";
 };
-
-inline constexpr char kInUse[] =
-    "Device or resource busy; in use: choose another name";
-inline constexpr char kAnotherPrograms[] =
-    "File exists; another program's: choose another name";
-inline constexpr char kAnotherUsers[] =
-    "Permission denied; another user's: choose another name";
-
-inline bool HasStrace() { return ::access("/usr/bin/strace", X_OK) == 0; }
 
 }  // namespace ipc_testing

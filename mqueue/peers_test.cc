@@ -9,7 +9,10 @@ namespace {
 
 using ipc_testing::ChildProcess;
 using ipc_testing::Exited;
+using ipc_testing::HasStrace;
+using ipc_testing::kAnotherPrograms;
 using ipc_testing::Killed;
+using ipc_testing::kNoStrace;
 using ipc_testing::WithFault;
 using testing::EndsWith;
 

@@ -12,10 +12,16 @@ namespace {
 using ipc_testing::ChildProcess;
 using ipc_testing::CpuTimeOfEnded;
 using ipc_testing::Exited;
+using ipc_testing::ExpectHelp;
+using ipc_testing::ExpectWrongUsage;
+using ipc_testing::HasStrace;
 using ipc_testing::Killed;
+using ipc_testing::kInUse;
 using ipc_testing::kMessages;
+using ipc_testing::kNoStrace;
 using ipc_testing::kOpenInput;
 using ipc_testing::Lines;
+using ipc_testing::Program;
 using ipc_testing::StuckOutput;
 using ipc_testing::WithFault;
 using ipc_testing::Words;
@@ -460,9 +466,7 @@ TEST_F(QueueProgramsTest, ASecondServerIsRefused) {
   server.AwaitErr("waiting for messages");
   ChildProcess second = Server();
   EXPECT_EQ(second.Wait(), Exited(1));
-  EXPECT_EQ(second.Err(),
-            Error("server", "mq_open",
-                  "Device or resource busy; in use: choose another name"));
+  EXPECT_EQ(second.Err(), Error("server", "mq_open", kInUse));
   Send({"Hello"});
   EXPECT_EQ(Quit(server), "Hello\n");
 }
@@ -623,22 +627,14 @@ TEST_F(QueueProgramsTest, WrongUsageIsRefused) {
       {"CLIENT", {"--priority", "1.5", "message"}},
   };
   for (const auto& [program, arguments] : usages) {
-    ChildProcess child(Command(program, arguments));
-    EXPECT_EQ(child.Wait(), Exited(2)) << testing::PrintToString(arguments);
-    EXPECT_EQ(child.Out(), "");
-    EXPECT_THAT(child.Err(), EndsWith("; see --help\n"));
+    ExpectWrongUsage(Command(program, arguments));
   }
   EXPECT_FALSE(Exists());
 }
 
 TEST_F(QueueProgramsTest, HelpIsPrinted) {
-  for (const auto& [program, name] :
-       {std::pair("SERVER", "server"), {"CLIENT", "client"}}) {
-    ChildProcess child(Command(program, {"--help"}));
-    EXPECT_EQ(child.Wait(), Exited(0));
-    EXPECT_THAT(child.Out(), StartsWith(std::string("Usage: ") + name + " "));
-    EXPECT_EQ(child.Err(), "");
-  }
+  ExpectHelp(Program("SERVER"));
+  ExpectHelp(Program("CLIENT"));
 }
 
 }  // namespace

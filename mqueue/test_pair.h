@@ -17,6 +17,7 @@
 #include "mqueue/queue.h"
 #include "name.h"
 #include "testing/processes/child_process.h"
+#include "testing/processes/manners.h"
 
 namespace ipc_testing {
 
@@ -144,12 +145,6 @@ class QueueTest : public testing::Test {
     return program + ": " + call + " '" + name_ + "': " + reason + "\n";
   }
   static constexpr char kGone[] = "Broken pipe; the server has gone";
-  static constexpr char kAnotherPrograms[] =
-      "File exists; another program's: choose another name";
-
-  // Whether a program can be lied to at a system call.
-  static bool HasStrace() { return ::access("/usr/bin/strace", X_OK) == 0; }
-  static constexpr char kNoStrace[] = "strace is not installed";
 
   const std::string name_ = UniqueName();
 };

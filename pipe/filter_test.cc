@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "testing/processes/child_process.h"
+#include "testing/processes/manners.h"
 
 namespace {
 
@@ -495,18 +496,12 @@ TEST(FilterTest, WrongUsageSaysSo) {
   for (const Arguments& arguments :
        {Arguments{}, Arguments{"--"}, Arguments{"--bogus"},
         Arguments{"-x", "cat"}}) {
-    ChildProcess filter(Filter(arguments));
-    EXPECT_EQ(filter.Wait(), Exited(2));
-    EXPECT_EQ(filter.Out(), "");
-    EXPECT_TRUE(filter.Err().ends_with("; see --help\n")) << filter.Err();
+    ipc_testing::ExpectWrongUsage(Filter(arguments));
   }
 }
 
 TEST(FilterTest, HelpIsOutput) {
-  ChildProcess filter(Filter({"--help"}));
-  EXPECT_EQ(filter.Wait(), Exited(0));
-  EXPECT_TRUE(filter.Out().starts_with("Usage: filter ")) << filter.Out();
-  EXPECT_EQ(filter.Err(), "");
+  ipc_testing::ExpectHelp(ipc_testing::Program("FILTER"));
 }
 
 }  // namespace

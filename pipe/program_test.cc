@@ -22,21 +22,24 @@
 
 #include "posix.h"
 #include "testing/processes/child_process.h"
+#include "testing/processes/manners.h"
 
 namespace {
 
 namespace fs = std::filesystem;
 using ipc_testing::ChildProcess;
 using ipc_testing::Exited;
+using ipc_testing::ExpectHelp;
+using ipc_testing::ExpectWrongUsage;
+using ipc_testing::HasStrace;
 using ipc_testing::Killed;
+using ipc_testing::kNoStrace;
 using ipc_testing::RandomBytes;
 using ipc_testing::WithFault;
 using testing::AnyOf;
 using testing::Each;
 using testing::ElementsAre;
 using Arguments = std::vector<std::string>;
-
-bool HasStrace() { return ::access("/usr/bin/strace", X_OK) == 0; }
 
 Arguments Pipe(const Arguments& arguments = {}) {
   Arguments command{ipc_testing::Program("PIPE")};
@@ -263,7 +266,7 @@ TEST_F(TransferTest, SignalLeavesNoZombie) {
 
 // Else it would report the end that it sees as the writer's death.
 TEST(ProgramTest, SignalEndsTheReaderBeforeItSeesAnEnd) {
-  if (!HasStrace()) GTEST_SKIP() << "strace is missing";
+  if (!HasStrace()) GTEST_SKIP() << kNoStrace;
   ChildProcess process(WithFault("kill", "signal=STOP:when=1", Pipe({"-"})),
                        std::nullopt, CloseOthers);
   process.Send("some");
@@ -304,7 +307,7 @@ TEST(ProgramTest, SignalsBlockedFromTheStartAreTaken) {
 }
 
 TEST(ProgramTest, InterruptedCallsAreMadeAgain) {
-  if (!HasStrace()) GTEST_SKIP() << "strace is missing";
+  if (!HasStrace()) GTEST_SKIP() << kNoStrace;
   const ipc_testing::TemporaryDirectory directory;
   const std::string input = directory / "input";
   std::ofstream(input) << "text";
@@ -337,7 +340,7 @@ std::vector<std::string> Closes(const std::string& fault) {
 
 // A descriptor's number may be another's by then.
 TEST(ProgramTest, CloseIsNotCalledAgainWhenItIsInterrupted) {
-  if (!HasStrace()) GTEST_SKIP() << "strace is missing";
+  if (!HasStrace()) GTEST_SKIP() << kNoStrace;
   const auto usual = Closes("error=EINTR:when=60000");
   const auto pipe = std::ranges::find(usual, "pipe2([3,");
   ASSERT_NE(pipe, usual.end());
@@ -406,7 +409,7 @@ TEST_F(TransferTest, DeathOfTheWriterIsNoEnd) {
 
 // The user's other pipes may have all the room that there is.
 TEST(ProgramTest, APipeWithoutMoreRoomWillDo) {
-  if (!HasStrace()) GTEST_SKIP() << "strace is missing";
+  if (!HasStrace()) GTEST_SKIP() << kNoStrace;
   const std::string bytes = RandomBytes(1000000);
   ChildProcess process(WithFault("fcntl", "error=EPERM", Pipe({"-"})), bytes);
   EXPECT_EQ(process.Wait(), Exited(0)) << process.Err();
@@ -473,7 +476,7 @@ TEST(ProgramTest, StandardInputAndOutputNeedNotBlock) {
 
 // Whoever shares the input takes what the parent has been told of.
 TEST(ProgramTest, InputThatAnotherTakesIsWaitedForAgain) {
-  if (!HasStrace()) GTEST_SKIP() << "strace is missing";
+  if (!HasStrace()) GTEST_SKIP() << kNoStrace;
   std::array<int, 2> ends{};
   ASSERT_EQ(::pipe2(ends.data(), O_CLOEXEC | O_NONBLOCK), 0);
   const ipc::UniqueFd input(ends[0]);
@@ -509,7 +512,7 @@ TEST(ProgramTest, InputThatFailsIsAFailure) {
 }
 
 TEST(ProgramTest, CallThatFailsIsAFailure) {
-  if (!HasStrace()) GTEST_SKIP() << "strace is missing";
+  if (!HasStrace()) GTEST_SKIP() << kNoStrace;
   for (const auto& [traced, error] : {std::pair("pipe2", "pipe2 'pipe'"),
                                       {"eventfd2", "eventfd 'eventfd'"},
                                       {"?fork,clone", "fork 'child'"}}) {
@@ -526,18 +529,10 @@ TEST(ProgramTest, CallThatFailsIsAFailure) {
 TEST(ProgramTest, WrongUsageSaysSo) {
   for (const Arguments& arguments :
        {Arguments{"--bogus"}, Arguments{"-x"}, Arguments{"one", "two"}}) {
-    ChildProcess process(Pipe(arguments));
-    EXPECT_EQ(process.Wait(), Exited(2));
-    EXPECT_EQ(process.Out(), "");
-    EXPECT_TRUE(process.Err().ends_with("; see --help\n")) << process.Err();
+    ExpectWrongUsage(Pipe(arguments));
   }
 }
 
-TEST(ProgramTest, HelpIsOutput) {
-  ChildProcess process(Pipe({"--help"}));
-  EXPECT_EQ(process.Wait(), Exited(0));
-  EXPECT_TRUE(process.Out().starts_with("Usage: pipe")) << process.Out();
-  EXPECT_EQ(process.Err(), "");
-}
+TEST(ProgramTest, HelpIsOutput) { ExpectHelp(ipc_testing::Program("PIPE")); }
 
 }  // namespace

@@ -27,6 +27,7 @@
 
 #include "posix.h"
 #include "testing/processes/child_process.h"
+#include "testing/processes/manners.h"
 
 namespace {
 
@@ -650,23 +651,14 @@ TEST_F(MemfdTest, WrongUsageSaysSo) {
        {Arguments{"--bogus"}, Arguments{"--timeout", "x"}, Arguments{"-"},
         Arguments{"operand"}}) {
     for (const Arguments& command : {Writer(arguments), Reader(arguments)}) {
-      ChildProcess process(command);
-      EXPECT_EQ(process.Wait(), Exited(2));
-      EXPECT_EQ(process.Out(), "");
-      EXPECT_TRUE(process.Err().ends_with("; see --help\n")) << process.Err();
+      ipc_testing::ExpectWrongUsage(command);
     }
   }
 }
 
 TEST_F(MemfdTest, HelpIsOutput) {
-  for (const auto& [command, start] :
-       {std::pair(Writer({"--help"}), "Usage: memfd_writer "),
-        std::pair(Reader({"--help"}), "Usage: memfd_reader ")}) {
-    ChildProcess process(command);
-    EXPECT_EQ(process.Wait(), Exited(0));
-    EXPECT_TRUE(process.Out().starts_with(start)) << process.Out();
-    EXPECT_EQ(process.Err(), "");
-  }
+  ipc_testing::ExpectHelp(Writer().front());
+  ipc_testing::ExpectHelp(Reader().front());
 }
 
 }  // namespace

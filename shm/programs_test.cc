@@ -21,7 +21,11 @@ using ipc::SharedMessage;
 using ipc_testing::Arguments;
 using ipc_testing::ChildProcess;
 using ipc_testing::Exited;
+using ipc_testing::HasStrace;
+using ipc_testing::kAnotherPrograms;
 using ipc_testing::Killed;
+using ipc_testing::kInUse;
+using ipc_testing::kNoStrace;
 using ipc_testing::Program;
 using ipc_testing::WithFault;
 
@@ -565,30 +569,8 @@ TEST_F(ProgramsTest, ObjectIsTheOwnersAlone) { ExpectObjectIsTheOwnersAlone(); }
 
 // --- Memory that can't be had ------------------------------------------------
 
-// With a size and no memory, to store the message would be SIGBUS.
 TEST_F(ProgramsTest, FullSharedMemoryIsAFailure) {
-  Arguments command{"/usr/bin/unshare", "--mount"};
-  if (::geteuid() != 0) command.insert(command.end(), {"--map-root-user"});
-  command.insert(command.end(), {"sh", "-ec",
-                                 "mount -t tmpfs -o size=4k tmpfs /dev/shm\n"
-                                 "head -c 4096 /dev/zero >/dev/shm/filler\n"
-                                 "status=0\n"
-                                 "\"$@\" || status=$?\n"
-                                 "ls /dev/shm\n"
-                                 "exit $status",
-                                 "sh"});
-  Arguments attempt = command;
-  attempt.emplace_back("true");
-  ChildProcess possible(attempt);
-  if (possible.Wait() != Exited(0)) {
-    GTEST_SKIP() << "no /dev/shm of its own: " << possible.Err();
-  }
-  for (const std::string& argument : Writer()) command.push_back(argument);
-  ChildProcess writer(command);
-  EXPECT_EQ(writer.Wait(), Exited(1));
-  EXPECT_EQ(writer.Err(),
-            Failure("writer: fallocate", "No space left on device"));
-  EXPECT_EQ(writer.Out(), "filler\n");
+  ExpectFullSharedMemoryIsAFailure("4k");
 }
 
 TEST_F(ProgramsTest, MemoryThatIsRefusedIsAFailure) {

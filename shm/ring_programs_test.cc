@@ -17,7 +17,10 @@ using Layout = ipc::RingLayout;
 using ipc_testing::Arguments;
 using ipc_testing::ChildProcess;
 using ipc_testing::Exited;
+using ipc_testing::HasStrace;
 using ipc_testing::Killed;
+using ipc_testing::kInUse;
+using ipc_testing::kNoStrace;
 using ipc_testing::Program;
 using ipc_testing::WithFault;
 
@@ -506,34 +509,10 @@ TEST_F(RingProgramsTest, ObjectIsTheOwnersAlone) {
 
 // --- Memory that can't be had ------------------------------------------------
 
-// With a size and no memory, or not enough, to store would be SIGBUS, or for
-// read(2) EFAULT.
 TEST_F(RingProgramsTest, FullSharedMemoryIsAFailure) {
   for (const std::string size : {"4k", "256k"}) {
     SCOPED_TRACE(size);
-    Arguments command{"/usr/bin/unshare", "--mount"};
-    if (::geteuid() != 0) command.emplace_back("--map-root-user");
-    command.insert(command.end(),
-                   {"sh", "-ec",
-                    "mount -t tmpfs -o size=" + size + " tmpfs /dev/shm\n" +
-                        "head -c 4096 /dev/zero >/dev/shm/filler\n"
-                        "status=0\n"
-                        "\"$@\" || status=$?\n"
-                        "ls /dev/shm\n"
-                        "exit $status",
-                    "sh"});
-    Arguments attempt = command;
-    attempt.emplace_back("true");
-    ChildProcess possible(attempt);
-    if (possible.Wait() != Exited(0)) {
-      GTEST_SKIP() << "no /dev/shm of its own: " << possible.Err();
-    }
-    for (const std::string& argument : Writer()) command.push_back(argument);
-    ChildProcess writer(command, "bytes");
-    EXPECT_EQ(writer.Wait(), Exited(1));
-    EXPECT_EQ(writer.Err(),
-              Failure("ring_writer: fallocate", "No space left on device"));
-    EXPECT_EQ(writer.Out(), "filler\n");
+    ExpectFullSharedMemoryIsAFailure(size);
   }
 }
 

@@ -19,6 +19,7 @@
 
 #include "name.h"
 #include "testing/processes/child_process.h"
+#include "testing/processes/manners.h"
 
 namespace ipc_testing {
 
@@ -65,10 +66,6 @@ class PairTest : public testing::Test {
     EXPECT_EQ(::pread(object.get(), content.data(), content.size(), 0), size);
     return content;
   }
-
-  // Whether a program can be stopped, killed or lied to at a system call.
-  static bool HasStrace() { return ::access("/usr/bin/strace", X_OK) == 0; }
-  static constexpr char kNoStrace[] = "strace is not installed";
 
   // What the program says once it has waited a while,
   std::string Waiting(const std::string& program,
@@ -196,6 +193,34 @@ class PairTest : public testing::Test {
     }
   }
 
+  // With a size and no memory, or not enough, to store would be SIGBUS, or for
+  // read(2) EFAULT. `size` is that of a /dev/shm of its own.
+  void ExpectFullSharedMemoryIsAFailure(const std::string& size) const {
+    Arguments command{"/usr/bin/unshare", "--mount"};
+    if (::geteuid() != 0) command.emplace_back("--map-root-user");
+    command.insert(command.end(),
+                   {"sh", "-ec",
+                    "mount -t tmpfs -o size=" + size + " tmpfs /dev/shm\n" +
+                        "head -c 4096 /dev/zero >/dev/shm/filler\n"
+                        "status=0\n"
+                        "\"$@\" || status=$?\n"
+                        "ls /dev/shm\n"
+                        "exit $status",
+                    "sh"});
+    Arguments attempt = command;
+    attempt.emplace_back("true");
+    ChildProcess possible(attempt);
+    if (possible.Wait() != Exited(0)) {
+      GTEST_SKIP() << "no /dev/shm of its own: " << possible.Err();
+    }
+    for (const std::string& word : Writer()) command.push_back(word);
+    ChildProcess writer(command, "bytes");
+    EXPECT_EQ(writer.Wait(), Exited(1));
+    EXPECT_EQ(writer.Err(), Failure(NameOf(Writer()) + ": fallocate",
+                                    "No space left on device"));
+    EXPECT_EQ(writer.Out(), "filler\n");
+  }
+
   void ExpectObjectIsTheOwnersAlone() const {
     ChildProcess writer(Writer(), "", [] { ::umask(0); });
     writer.AwaitErr("waiting for");
@@ -213,29 +238,13 @@ class PairTest : public testing::Test {
         Writer({"--timeout", "x"}), Reader({"--timeout", "-1"}),
     };
     commands.insert(commands.end(), more.begin(), more.end());
-    for (const Arguments& command : commands) {
-      ChildProcess process(command);
-      EXPECT_EQ(process.Wait(), Exited(2)) << command.back();
-      EXPECT_EQ(process.Out(), "");
-      EXPECT_TRUE(process.Err().ends_with("; see --help\n")) << process.Err();
-    }
+    for (const Arguments& command : commands) ExpectWrongUsage(command);
   }
 
   void ExpectHelpIsOutput() const {
-    for (const Arguments& command : {Writer({"--help"}), Reader({"--help"})}) {
-      SCOPED_TRACE(NameOf(command));
-      ChildProcess process(command);
-      EXPECT_EQ(process.Wait(), Exited(0));
-      EXPECT_TRUE(process.Out().starts_with("Usage: " + NameOf(command) + " "))
-          << process.Out();
-      EXPECT_EQ(process.Err(), "");
-    }
+    ExpectHelp(writer_path_);
+    ExpectHelp(reader_path_);
   }
-
-  static constexpr char kAnotherPrograms[] =
-      "File exists; another program's: choose another name";
-  static constexpr char kInUse[] =
-      "Device or resource busy; in use: choose another name";
 
   const std::string name_ = UniqueName();
 

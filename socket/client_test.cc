@@ -385,18 +385,10 @@ TEST(ClientUsage, WrongIsStatus2) {
                           {"--timeout", "x"}}) {
     Words command{Program("CLIENT")};
     command.insert(command.end(), arguments.begin(), arguments.end());
-    ChildProcess client(command);
-    EXPECT_EQ(client.Wait(), Exited(2)) << arguments[0];
-    EXPECT_EQ(client.Out(), "");
-    EXPECT_TRUE(client.Err().starts_with("client: ")) << client.Err();
+    ipc_testing::ExpectWrongUsage(command);
   }
 }
 
-TEST(ClientUsage, HelpIsStatus0) {
-  ChildProcess client({Program("CLIENT"), "--help"});
-  EXPECT_EQ(client.Wait(), Exited(0));
-  EXPECT_TRUE(client.Out().starts_with("Usage: client "));
-  EXPECT_EQ(client.Err(), "");
-}
+TEST(ClientUsage, HelpIsStatus0) { ipc_testing::ExpectHelp(Program("CLIENT")); }
 
 }  // namespace

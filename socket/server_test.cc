@@ -292,7 +292,7 @@ TEST_P(ServerName, IsOneServersAtATime) {
   const auto client = first.Connect();
   EXPECT_TRUE(Answers(client));
   ExpectRefused(first, GetParam() == "unix"
-                           ? "open '" + first.name + ".lock': " + kInUse
+                           ? "open '" + first.name + ".lock': " + kInUse + "\n"
                            : "bind '" + first.name + "': Address already");
   EXPECT_TRUE(Answers(client));
   EXPECT_TRUE(Answers(first.Connect()));
@@ -314,7 +314,7 @@ void ExpectLeft(const Place& place, const std::string& path,
                 const std::string& error) {
   const State before(path);
   const auto names = place.directory.Names();
-  ExpectRefused(place, error);
+  ExpectRefused(place, error + "\n");
   EXPECT_TRUE(State(path) == before);
   EXPECT_EQ(place.directory.Names(), names);
 }
@@ -334,7 +334,7 @@ class ServerPath : public testing::Test {
   void ExpectBothLeaveIt(const std::string& reason = kAnotherPrograms) {
     ExpectServerLeavesIt(reason);
     ChildProcess client(place_.Command("CLIENT"));
-    ExpectError(client, "client: open '" + place_.name + "': " + reason);
+    ExpectError(client, "client: open '" + place_.name + "': " + reason + "\n");
   }
   void ExpectLockLeft(const std::string& reason) {
     ExpectLeft(place_, lock_, "open '" + lock_ + "': " + reason);
@@ -363,7 +363,8 @@ TEST_F(ServerPath, OfAnotherServersLockIsLeft) {
   const Server other("unix");
   place_.name = other.name + ".lock";
   const State before(place_.name);
-  ExpectRefused(place_, "open '" + place_.name + "': " + kAnotherPrograms);
+  ExpectRefused(place_,
+                "open '" + place_.name + "': " + kAnotherPrograms + "\n");
   EXPECT_TRUE(State(place_.name) == before);
   EXPECT_THAT(other.directory.Names(), ElementsAre("socket", "socket.lock"));
 }
@@ -451,7 +452,7 @@ TEST_F(ServerPath, WithALockOfFlocksIsRefused) {
 TEST_F(ServerPath, RemovedByHandStaysItsServers) {
   Server first("unix");
   fs::remove(first.name);
-  ExpectRefused(first, "open '" + first.name + ".lock': " + kInUse);
+  ExpectRefused(first, "open '" + first.name + ".lock': " + kInUse + "\n");
   first.process.Signal(SIGTERM);
   EXPECT_EQ(first.process.Wait(), Killed(SIGTERM));
   EXPECT_THAT(first.directory.Names(), IsEmpty());
@@ -556,18 +557,10 @@ TEST(ServerUsage, WrongIsStatus2) {
                           {"--tcp", "127.0.0.1:70000"}}) {
     Words command{Program("SERVER")};
     command.insert(command.end(), arguments.begin(), arguments.end());
-    ChildProcess process(command);
-    EXPECT_EQ(process.Wait(), Exited(2)) << arguments[0];
-    EXPECT_EQ(process.Out(), "");
-    EXPECT_TRUE(process.Err().starts_with("server: ")) << process.Err();
+    ipc_testing::ExpectWrongUsage(command);
   }
 }
 
-TEST(ServerUsage, HelpIsStatus0) {
-  ChildProcess process({Program("SERVER"), "--help"});
-  EXPECT_EQ(process.Wait(), Exited(0));
-  EXPECT_TRUE(process.Out().starts_with("Usage: server "));
-  EXPECT_EQ(process.Err(), "");
-}
+TEST(ServerUsage, HelpIsStatus0) { ipc_testing::ExpectHelp(Program("SERVER")); }
 
 }  // namespace

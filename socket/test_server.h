@@ -15,19 +15,13 @@
 
 #include "socket/address.h"
 #include "testing/processes/child_process.h"
+#include "testing/processes/manners.h"
 
 namespace ipc_testing {
 
 using Words = std::vector<std::string>;
 
 inline constexpr ipc::Seconds kPatience = ChildProcess::kPatience;
-
-inline constexpr char kInUse[] =
-    "Device or resource busy; in use: choose another name\n";
-inline constexpr char kAnotherPrograms[] =
-    "File exists; another program's: choose another name\n";
-inline constexpr char kAnotherUsers[] =
-    "Permission denied; another user's: choose another name\n";
 
 // A test of both domains, "unix" and "tcp":
 //   class Suite : public EitherDomain {};

@@ -22,6 +22,7 @@
 
 #include "testing/processes/child_process.h"
 #include "testing/processes/in_child.h"
+#include "testing/processes/manners.h"
 
 // What the header calls in its place.
 uid_t WatchedGeteuid();
@@ -44,14 +45,10 @@ using ipc::kOurs;
 using ipc::OwnedName;
 using ipc::UniqueFd;
 using ipc_testing::ErrorOf;
+using ipc_testing::kAnotherPrograms;
+using ipc_testing::kAnotherUsers;
+using ipc_testing::kInUse;
 using testing::Test;
-
-constexpr char kInUse[] =
-    "Device or resource busy; in use: choose another name";
-constexpr char kAnotherPrograms[] =
-    "File exists; another program's: choose another name";
-constexpr char kAnotherUsers[] =
-    "Permission denied; another user's: choose another name";
 
 class NameTest : public Test {
  protected:
