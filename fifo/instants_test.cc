@@ -3,23 +3,23 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <array>
 #include <csignal>
 #include <set>
 
 #include "fifo/test_pair.h"
 #include "name.h"
+#include "testing/processes/shared_input.h"
 
 namespace {
 
 namespace fs = std::filesystem;
-using ipc_testing::AwaitStop;
 using ipc_testing::ChildProcess;
 using ipc_testing::Exited;
 using ipc_testing::kAnotherPrograms;
 using ipc_testing::kAnotherUsers;
 using ipc_testing::Killed;
 using ipc_testing::kInUse;
+using ipc_testing::RunWhereAnotherTakesInput;
 using ipc_testing::TextOf;
 using ipc_testing::WithFault;
 using ipc_testing::Words;
@@ -60,7 +60,7 @@ TEST_F(FifoInstantsTest, AWriterThatComesAtTheEndLosesNothing) {
   reader.Stop();
   Write("early ");
   reader.Signal(SIGCONT);
-  AwaitStop(reader);  // It has read the end.
+  reader.AwaitStop();  // It has read the end.
   Write("late");
   reader.Signal(SIGCONT);
   EXPECT_EQ(reader.Wait(), Exited(0));
@@ -73,7 +73,7 @@ TEST_F(FifoInstantsTest, AWriterThatComesAfterTheEndWaitsForTheNextReader) {
   MakeLeftover();
   const ipc::UniqueFd reader = OpenTo(O_RDONLY);
   ChildProcess writer(StoppedAfter("openat", 2, "WRITER"));
-  AwaitStop(writer);
+  writer.AwaitStop();
   fs::remove(path_);
   ChildProcess next = Reader();
   next.AwaitErr("waiting for a writer");
@@ -105,7 +105,7 @@ TEST_F(FifoInstantsTest, NothingThereIsNotTheEnd) {
 // Of two at once, one has the name.
 TEST_F(FifoInstantsTest, TheReaderThatLocksFirstHasTheName) {
   ChildProcess first(StoppedAfter("openat", 1, "READER"));
-  AwaitStop(first);  // It has made the FIFO.
+  first.AwaitStop();  // It has made the FIFO.
   ChildProcess second = Reader();
   second.AwaitErr("waiting for a writer");
   first.Signal(SIGCONT);
@@ -124,7 +124,7 @@ TEST_F(FifoInstantsTest, AReaderThatFailsToLockRemovesNobodyElsesName) {
   command.insert(program,
                  {"--trace=openat,flock", "--inject=flock:error=ENOLCK"});
   ChildProcess first(command);
-  AwaitStop(first);
+  first.AwaitStop();
   ChildProcess second = Reader();
   second.AwaitErr("waiting for a writer");
   first.Signal(SIGCONT);
@@ -139,7 +139,7 @@ TEST_F(FifoInstantsTest, AReaderThatComesWhenAnotherLeavesIsRefused) {
   ChildProcess first = Reader();
   first.AwaitErr("waiting for a writer");
   ChildProcess second(StoppedAfter("openat", 2, "READER"));
-  AwaitStop(second);
+  second.AwaitStop();
   first.Signal(SIGTERM);
   EXPECT_EQ(first.Wait(), Killed(SIGTERM));
   second.Signal(SIGCONT);
@@ -155,7 +155,7 @@ TEST_F(FifoInstantsTest, ALinkThatComesAtTheLastInstantIsNotFollowed) {
   for (const auto& [variable, name] :
        {std::pair("READER", "reader"), {"WRITER", "writer"}}) {
     ChildProcess child(StoppedAfter("openat", 1, variable));
-    AwaitStop(child);
+    child.AwaitStop();
     fs::rename(path_, target);
     fs::create_symlink(target, path_);
     child.Signal(SIGCONT);
@@ -174,7 +174,7 @@ TEST_F(FifoInstantsTest, AFileThatComesAtTheLastInstantIsLeft) {
        {std::tuple("READER", "reader", "mkfifo"),
         {"WRITER", "writer", "open"}}) {
     ChildProcess child(StoppedAfter("openat", 1, variable));
-    AwaitStop(child);
+    child.AwaitStop();
     fs::remove(path_);
     std::ofstream(path_) << "text";
     child.Signal(SIGCONT);
@@ -212,7 +212,7 @@ TEST_F(FifoInstantsTest, AStreamDoesNotComeBetweenRecords) {
   ChildProcess reader = Reader();
   reader.AwaitErr("waiting for a writer");
   ChildProcess record(StoppedAfter("fcntl", 1, "WRITER"));
-  AwaitStop(record);  // It has its lock.
+  record.AwaitStop();  // It has its lock.
   ChildProcess stream = Writer({"-"}, "stream");
   EXPECT_EQ(stream.Wait(), Exited(1));
   EXPECT_EQ(stream.Err(),
@@ -230,23 +230,7 @@ TEST_F(FifoInstantsTest, AStreamDoesNotComeBetweenRecords) {
 TEST_F(FifoInstantsTest, InputThatAnotherTakesIsWaitedForAgain) {
   ChildProcess reader = Reader();
   reader.AwaitErr("waiting for a writer");
-  std::array<int, 2> ends{};
-  ASSERT_EQ(::pipe2(ends.data(), O_CLOEXEC | O_NONBLOCK), 0);
-  const ipc::UniqueFd input(ends[0]);
-  ipc::UniqueFd feed(ends[1]);
-  ipc::WriteAll(feed.get(), "taken", "feed");
-  ChildProcess writer(WithFault("?poll,ppoll", "signal=STOP:when=1..2",
-                                Command("WRITER", {"-"})),
-                      "", [&] { ::dup2(ends[0], STDIN_FILENO); });
-  AwaitStop(writer);
-  ipc::Block block;
-  EXPECT_EQ(ipc::ReadSome(input.get(), block, "input"), "taken");
-  writer.Signal(SIGCONT);
-  AwaitStop(writer);  // It has found nothing, and waits again.
-  writer.Signal(SIGCONT);
-  ipc::WriteAll(feed.get(), "left", "feed");
-  feed = ipc::UniqueFd();
-  EXPECT_EQ(writer.Wait(), Exited(0)) << writer.Err();
+  EXPECT_EQ(RunWhereAnotherTakesInput(Command("WRITER", {"-"})), "");
   EXPECT_EQ(reader.Wait(), Exited(0));
   EXPECT_EQ(reader.Out(), "left");
 }

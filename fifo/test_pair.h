@@ -4,18 +4,14 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <functional>
 #include <optional>
-#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -31,33 +27,11 @@ using Input = std::optional<std::string>;
 inline constexpr auto kOpenInput = std::nullopt;
 inline constexpr auto kNothing = [] {};
 
-// Looks until it is so: for what nothing announces.
-inline void Eventually(const std::function<bool()>& condition) {
-  const auto end = std::chrono::steady_clock::now() + ChildProcess::kPatience;
-  while (!condition()) {
-    if (std::chrono::steady_clock::now() > end) {
-      throw std::runtime_error("waited in vain");
-    }
-    ::poll(nullptr, 0, 1);
-  }
-}
-
 inline void AwaitBytes(int fd, int count) {
   Eventually([&] {
     int bytes = 0;
     return ::ioctl(fd, FIONREAD, &bytes) == 0 && bytes >= count;
   });
-}
-
-// Waits until it has been stopped. It must not end.
-inline void AwaitStop(const ChildProcess& process) {
-  siginfo_t info{};
-  Eventually([&] {
-    return ::waitid(P_PID, static_cast<id_t>(process.pid()), &info,
-                    WSTOPPED | WEXITED | WNOWAIT | WNOHANG) == -1 ||
-           info.si_pid != 0;
-  });
-  ASSERT_EQ(info.si_code, CLD_STOPPED) << "it has ended";
 }
 
 inline std::string TextOf(const std::string& path) {

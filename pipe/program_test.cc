@@ -8,12 +8,9 @@
 #include <sys/wait.h>
 
 #include <algorithm>
-#include <array>
-#include <chrono>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
-#include <functional>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -23,11 +20,13 @@
 #include "posix.h"
 #include "testing/processes/child_process.h"
 #include "testing/processes/manners.h"
+#include "testing/processes/shared_input.h"
 
 namespace {
 
 namespace fs = std::filesystem;
 using ipc_testing::ChildProcess;
+using ipc_testing::Eventually;
 using ipc_testing::Exited;
 using ipc_testing::ExpectHelp;
 using ipc_testing::ExpectWrongUsage;
@@ -35,6 +34,7 @@ using ipc_testing::HasStrace;
 using ipc_testing::Killed;
 using ipc_testing::kNoStrace;
 using ipc_testing::RandomBytes;
+using ipc_testing::RunWhereAnotherTakesInput;
 using ipc_testing::WithFault;
 using testing::AnyOf;
 using testing::Each;
@@ -49,28 +49,6 @@ Arguments Pipe(const Arguments& arguments = {}) {
 
 // What the test itself has inherited is not the program's.
 void CloseOthers() { ::close_range(3, ~0U, CLOSE_RANGE_CLOEXEC); }
-
-// Looks until it is so: for what nothing announces.
-void Eventually(const std::function<bool()>& condition) {
-  const auto end = std::chrono::steady_clock::now() + ChildProcess::kPatience;
-  while (!condition()) {
-    if (std::chrono::steady_clock::now() > end) {
-      throw std::runtime_error("waited in vain");
-    }
-    ::poll(nullptr, 0, 1);
-  }
-}
-
-// Waits until it has been stopped. It must not end.
-void AwaitStop(const ChildProcess& process) {
-  siginfo_t info{};
-  Eventually([&] {
-    return ::waitid(P_PID, static_cast<id_t>(process.pid()), &info,
-                    WSTOPPED | WEXITED | WNOWAIT | WNOHANG) == -1 ||
-           info.si_pid != 0;
-  });
-  ASSERT_EQ(info.si_code, CLD_STOPPED) << "it has ended";
-}
 
 std::string TextOf(const std::string& path) {
   std::ifstream file(path);
@@ -272,7 +250,7 @@ TEST(ProgramTest, SignalEndsTheReaderBeforeItSeesAnEnd) {
   process.Send("some");
   process.AwaitOut("some");
   process.Signal(SIGTERM);
-  AwaitStop(process);  // It has killed the reader.
+  process.AwaitStop();  // It has killed the reader.
   EXPECT_THAT(PipeEnds(process.pid()), ElementsAre(O_WRONLY));
   process.Signal(SIGCONT);
   EXPECT_EQ(process.Wait(), Killed(SIGTERM));
@@ -477,24 +455,7 @@ TEST(ProgramTest, StandardInputAndOutputNeedNotBlock) {
 // Whoever shares the input takes what the parent has been told of.
 TEST(ProgramTest, InputThatAnotherTakesIsWaitedForAgain) {
   if (!HasStrace()) GTEST_SKIP() << kNoStrace;
-  std::array<int, 2> ends{};
-  ASSERT_EQ(::pipe2(ends.data(), O_CLOEXEC | O_NONBLOCK), 0);
-  const ipc::UniqueFd input(ends[0]);
-  ipc::UniqueFd feed(ends[1]);
-  ipc::WriteAll(feed.get(), "taken", "feed");
-  ChildProcess process(
-      WithFault("?poll,ppoll", "signal=STOP:when=1..2", Pipe({"-"})), "",
-      [&] { ::dup2(ends[0], STDIN_FILENO); });
-  AwaitStop(process);
-  ipc::Block block;
-  EXPECT_EQ(ipc::ReadSome(input.get(), block, "input"), "taken");
-  process.Signal(SIGCONT);
-  AwaitStop(process);  // It has found nothing, and waits again.
-  process.Signal(SIGCONT);
-  ipc::WriteAll(feed.get(), "left", "feed");
-  feed = ipc::UniqueFd();
-  EXPECT_EQ(process.Wait(), Exited(0)) << process.Err();
-  EXPECT_EQ(process.Out(), "left");
+  EXPECT_EQ(RunWhereAnotherTakesInput(Pipe({"-"})), "left");
 }
 
 TEST(ProgramTest, InputThatFailsIsAFailure) {

@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
 
 #include <algorithm>
 #include <string>
@@ -99,13 +98,6 @@ class ProgramsTest : public ipc_testing::PairTest {
                          const Arguments& command) const {
     return WithFault(call, "signal=STOP:when=" + std::to_string(number),
                      command, Path());
-  }
-  static void AwaitStop(const ChildProcess& process) {
-    siginfo_t info{};
-    ASSERT_EQ(::waitid(P_PID, static_cast<id_t>(process.pid()), &info,
-                       WSTOPPED | WEXITED | WNOWAIT),
-              0);
-    ASSERT_EQ(info.si_code, CLD_STOPPED) << "it has ended";
   }
   std::string Path() const { return "/dev/shm" + name_; }
 };
@@ -319,7 +311,7 @@ TEST_F(ProgramsTest, ReaderGetsWhatADeadWriterHasPut) {
   ChildProcess writer(Writer());
   writer.AwaitErr("waiting for");
   ChildProcess reader(StoppedAfter("fcntl", 2, Reader()));
-  AwaitStop(reader);
+  reader.AwaitStop();
   writer.Signal(SIGKILL);
   EXPECT_EQ(writer.Wait(), Killed(SIGKILL));
   reader.Signal(SIGCONT);
@@ -418,7 +410,7 @@ TEST_F(ProgramsTest, ReaderDoesNotReadWhatIsBeingTakenOver) {
     dead.Live(ipc::kWriterAlive);
   }
   ChildProcess writer(StoppedAfter("flock", 1, Writer({"new"})));
-  AwaitStop(writer);
+  writer.AwaitStop();
   ASSERT_TRUE(Object()) << "it has been removed: nothing is tested";
   ChildProcess reader(Reader());
   reader.AwaitErr(Waiting("reader", "a writer"));
@@ -443,7 +435,7 @@ TEST_F(ProgramsTest, WriterThatWasTakenForDeadLeavesTheNameToTheNext) {
         std::pair(lock_fails,
                   Failure("writer: flock", "No locks available"))}) {
     ChildProcess first(command);
-    AwaitStop(first);
+    first.AwaitStop();
     ChildProcess second(Writer({"second"}));
     second.AwaitErr("waiting for");
     first.Signal(SIGCONT);
@@ -640,7 +632,7 @@ TEST_F(ProgramsTest, WriterIsNotReadyBeforeItsEnd) {
         std::pair("fallocate", 1), std::pair("mmap", 1)}) {
     SCOPED_TRACE(call);
     ChildProcess writer(StoppedAfter(call, number, Writer()));
-    AwaitStop(writer);
+    writer.AwaitStop();
     ChildProcess reader(Reader());
     reader.AwaitErr(Waiting("reader", "a writer"));
     writer.Signal(SIGCONT);
@@ -654,7 +646,7 @@ TEST_F(ProgramsTest, WriterIsNotReadyBeforeItsEnd) {
 TEST_F(ProgramsTest, WriterThatIsAliveIsReady) {
   if (!HasStrace()) GTEST_SKIP() << kNoStrace;
   ChildProcess writer(StoppedAfter("fcntl", 1, Writer()));
-  AwaitStop(writer);
+  writer.AwaitStop();
   ChildProcess reader(Reader());
   EXPECT_EQ(reader.Wait(), Exited(0)) << reader.Err();
   EXPECT_EQ(reader.Out(), "Hello World\n");

@@ -180,7 +180,7 @@ TEST_P(ServerOfMany, UsesNoProcessorWhileTheyAreSilent) {
 }
 
 TEST_P(ServerOfMany, TakesOneThatCouldNotBeTakenWithoutAFurtherEvent) {
-  if (!fs::exists("/usr/bin/strace")) GTEST_SKIP() << "strace is not there";
+  if (!ipc_testing::HasStrace()) GTEST_SKIP() << ipc_testing::kNoStrace;
   const Place place(GetParam());
   ChildProcess server(ipc_testing::WithFault("accept4", "error=ENFILE:when=1",
                                              place.Command("SERVER")));
@@ -189,7 +189,7 @@ TEST_P(ServerOfMany, TakesOneThatCouldNotBeTakenWithoutAFurtherEvent) {
 }
 
 TEST_P(ServerOfMany, ReceivesWhatWasNotThereAtFirstWithoutAFurtherEvent) {
-  if (!fs::exists("/usr/bin/strace")) GTEST_SKIP() << "strace is not there";
+  if (!ipc_testing::HasStrace()) GTEST_SKIP() << ipc_testing::kNoStrace;
   const Place place(GetParam());
   ChildProcess server(ipc_testing::WithFault("recvfrom", "error=EAGAIN:when=1",
                                              place.Command("SERVER")));

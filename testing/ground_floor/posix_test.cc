@@ -39,6 +39,7 @@ ssize_t WatchedWrite(int fd, const void* bytes, std::size_t size);
 #undef poll
 #undef read
 #undef write
+#include "testing/processes/shared_input.h"
 
 namespace {
 
@@ -106,18 +107,8 @@ using ipc::UniqueFd;
 using ipc_testing::ErrorOf;
 using ipc_testing::Exited;
 using ipc_testing::InChild;
+using ipc_testing::Pipe;
 using testing::Test;
-
-struct Pipe {
-  explicit Pipe(int flags = 0) {
-    int ends[2] = {};
-    EXPECT_EQ(::pipe2(ends, flags | O_CLOEXEC), 0);
-    read_end = UniqueFd(ends[0]);
-    write_end = UniqueFd(ends[1]);
-  }
-  UniqueFd read_end;
-  UniqueFd write_end;
-};
 
 // Undoes what a test has set.
 class PosixTest : public Test {

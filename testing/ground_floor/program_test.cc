@@ -21,6 +21,7 @@
 
 #include "testing/processes/child_process.h"
 #include "testing/processes/in_child.h"
+#include "testing/processes/shared_input.h"
 
 namespace {
 
@@ -33,20 +34,10 @@ using ipc_testing::ErrorOf;
 using ipc_testing::Exited;
 using ipc_testing::InChild;
 using ipc_testing::Killed;
+using ipc_testing::Pipe;
 
 // How what the program says begins.
 std::string Self() { return program_invocation_short_name + std::string(": "); }
-
-struct Pipe {
-  explicit Pipe(int flags = 0) {
-    int ends[2] = {};
-    EXPECT_EQ(::pipe2(ends, flags | O_CLOEXEC), 0);
-    read_end = UniqueFd(ends[0]);
-    write_end = UniqueFd(ends[1]);
-  }
-  UniqueFd read_end;
-  UniqueFd write_end;
-};
 
 // A program with options; `run` is its body, and `before` what its parent does.
 ChildProcess RunMain(

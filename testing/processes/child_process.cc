@@ -171,12 +171,21 @@ bool ChildProcess::HasEnded() {
   return end_.has_value();
 }
 
+void ChildProcess::AwaitStop() {
+  siginfo_t info{};
+  Eventually([&] {
+    Check(::waitid(P_PIDFD, static_cast<id_t>(pidfd_), &info,
+                   WSTOPPED | WEXITED | WNOWAIT | WNOHANG),
+          "waitid");
+    return info.si_pid != 0;
+  });
+  if (info.si_code == CLD_STOPPED) return;
+  throw std::runtime_error("it has ended, and not stopped");
+}
+
 void ChildProcess::Stop() {
   Signal(SIGSTOP);
-  siginfo_t info{};
-  Check(::waitid(P_PIDFD, static_cast<id_t>(pidfd_), &info,
-                 WSTOPPED | WEXITED | WNOWAIT),
-        "waitid");
+  AwaitStop();
 }
 
 void ChildProcess::Await(const std::string& what,
@@ -278,6 +287,16 @@ std::vector<std::string> WithFault(const std::string& calls,
   if (!path.empty()) command.push_back("--trace-path=" + path);
   command.insert(command.end(), argv.begin(), argv.end());
   return command;
+}
+
+void Eventually(const std::function<bool()>& condition) {
+  const auto end = std::chrono::steady_clock::now() + ChildProcess::kPatience;
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() > end) {
+      throw std::runtime_error("waited in vain");
+    }
+    ::poll(nullptr, 0, 1);
+  }
 }
 
 std::vector<std::pair<void (*)(), const char*>> FailingOutputs() {

@@ -64,7 +64,10 @@ class ChildProcess {
   // std::runtime_error when the time is up.
   End Wait();
   bool HasEnded();
-  // SIGSTOP; returns once it has stopped.
+  // Returns once it has stopped. Throws std::runtime_error when it has ended,
+  // or the time is up.
+  void AwaitStop();
+  // SIGSTOP, and AwaitStop.
   void Stop();
   std::chrono::nanoseconds CpuTime() const {
     return ipc_testing::CpuTime(pid_);
@@ -99,6 +102,10 @@ class ChildProcess {
   bool done_ = false;  // Ended, and output and error, too.
   std::thread thread_;
 };
+
+// Looks until it is so: for what nothing announces. Throws std::runtime_error
+// when the time is up.
+void Eventually(const std::function<bool()>& condition);
 
 // What makes of a child's standard output one that fails, and how: it is full,
 // closed, or a pipe that nobody reads.
