@@ -22,20 +22,7 @@ static void WatchedPrint(std::string_view bytes);
 }  // namespace ipc
 #define sem_clockwait WatchedSemClockwait
 #define Print WatchedPrint
-#define main WriterMain
-#define kHelp kWriterHelp
-#define Run RunWriter
-#include "shm/writer.cc"
-#undef main
-#undef kHelp
-#undef Run
-#define main ReaderMain
-#define kHelp kReaderHelp
-#define Run RunReader
-#include "shm/reader.cc"
-#undef main
-#undef kHelp
-#undef Run
+#include "shm/test_included_pair.h"
 #undef sem_clockwait
 #undef Print
 

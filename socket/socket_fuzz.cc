@@ -17,29 +17,16 @@ namespace ipc {
 static void SayNothing(std::string_view /*text*/) {}
 }  // namespace ipc
 #define accept4 AcceptSmall
-#define epoll_wait ActAndWait
-#define kHelp kServerHelp
-#define main ServerMain
-#define Run RunServer
-#define Say SayNothing
-#include "socket/server.cc"
-#undef accept4
-#undef epoll_wait
-#undef kHelp
-#undef main
-#undef Run
-#undef Say
 #define connect ConnectPair
+#define epoll_wait ActAndWait
 #define getpeername NamePeer
-#define kHelp kClientHelp
-#define main ClientMain
-#define Run RunClient
-#include "socket/client.cc"
+#define Say SayNothing
+#include "socket/test_included_pair.h"
+#undef accept4
 #undef connect
+#undef epoll_wait
 #undef getpeername
-#undef kHelp
-#undef main
-#undef Run
+#undef Say
 
 namespace {
 

@@ -21,23 +21,8 @@ static int AskFor(const char* host, const char* port, const addrinfo* hints,
 #define getaddrinfo AskFor
 #include "socket/address.h"
 #undef getaddrinfo
+#include "socket/test_included_pair.h"
 #include "socket/test_server.h"
-
-#define kHelp kClientHelp
-#define Run RunClient
-#define main ClientMain
-#include "socket/client.cc"
-#undef kHelp
-#undef Run
-#undef main
-
-#define kHelp kServerHelp
-#define Run RunServer
-#define main ServerMain
-#include "socket/server.cc"
-#undef kHelp
-#undef Run
-#undef main
 
 namespace {
 
