@@ -328,9 +328,9 @@ TEST_F(RefusalTest, NotOneDescriptor) {
 }
 
 TEST_F(RefusalTest, OtherDescriptorsAreClosed) {
-  // Stopped when it has said why: it has done all but end.
-  ChildProcess reader(WithFault("write", "signal=STOP:when=2", Reader()));
-  reader.AwaitErr("waiting for a writer");
+  // It does all but end: where it would, it is stopped.
+  ChildProcess reader(
+      WithFault("exit_group", "error=EPERM:signal=STOP", Reader()));
   FakeWriter writer(name_);
   int ends[2];
   ASSERT_EQ(::pipe2(ends, O_CLOEXEC), 0);
@@ -341,6 +341,7 @@ TEST_F(RefusalTest, OtherDescriptorsAreClosed) {
     writer.Send(Size(4), {memory.get(), ends[1], ends[1]});
   }
   reader.AwaitErr("it has to bring one descriptor");
+  reader.AwaitStop();
   pollfd end{read_end.get(), POLLIN, 0};
   EXPECT_EQ(::poll(&end, 1, 10000), 1) << "somebody has the write end";
   EXPECT_FALSE(reader.HasEnded());
