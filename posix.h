@@ -49,8 +49,7 @@ struct Error : std::system_error {
 };
 
 // Passes on what a call has returned, or throws an Error if that is -1.
-template <typename Result>
-Result Check(Result result, const char* call, std::string_view object) {
+auto Check(auto result, const char* call, std::string_view object) {
   if (result == -1) throw Error(errno, call, object);
   return result;
 }
@@ -68,8 +67,7 @@ inline void ThrowIfStopped() {
 
 // For calls that wait: calls again after EINTR, unless a signal has asked to
 // stop. signal(7)
-template <typename Call>
-auto Retry(Call call) {
+auto Retry(auto call) {
   auto result = call();
   while (result == -1 && errno == EINTR && stop_signal == 0) result = call();
   return result;
@@ -124,7 +122,7 @@ inline bool Poll(std::span<pollfd> fds, Seconds timeout) {
 // Waits until `fd` is ready for `events`, which are `what` for the user. Throws
 // ETIMEDOUT.
 inline void PollFor(const char* what, int fd, short events, Seconds timeout,
-                    const std::string& object) {
+                    std::string_view object) {
   pollfd ready{fd, events, 0};
   if (Poll({&ready, 1}, timeout)) return;
   throw Error(ETIMEDOUT, "poll", object, std::string("waited for ") + what);
@@ -139,8 +137,7 @@ using Block = std::array<char, 65536>;
 // Reads what there is, at least one byte; nothing at the end. Where a
 // descriptor that doesn't block has nothing yet, waits for it. Throws
 // ETIMEDOUT. read(2)
-inline std::string_view ReadSome(int fd, Block& block,
-                                 const std::string& object,
+inline std::string_view ReadSome(int fd, Block& block, std::string_view object,
                                  Seconds timeout = kForever) {
   for (;;) {
     ThrowIfStopped();
@@ -154,11 +151,10 @@ inline std::string_view ReadSome(int fd, Block& block,
 // Writes all bytes. Where a descriptor that doesn't block has no room, waits
 // for it. Throws ETIMEDOUT. A signal stops it only while it waits: bytes that
 // were taken from elsewhere to be written would be lost. write(2)
-inline void WriteAll(int fd, std::string_view bytes, const std::string& object,
+inline void WriteAll(int fd, std::string_view bytes, std::string_view object,
                      Seconds timeout = kForever) {
   while (!bytes.empty()) {
-    const auto n =
-        Retry([&] { return ::write(fd, bytes.data(), bytes.size()); });
+    auto n = Retry([&] { return ::write(fd, bytes.data(), bytes.size()); });
     if (n == -1 && errno == EAGAIN) {
       PollFor("room", fd, POLLOUT, timeout, object);
     } else {

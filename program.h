@@ -66,11 +66,10 @@ using Options = std::map<std::string, std::string>;
 
 // Takes what the command line says into `options`. getopt_long(3)
 inline void ReadCommandLine(int argc, char** argv, Options& options) {
-  std::vector<option> table;
+  std::vector<option> table(1);  // The last one is all zeros.
   for (const auto& [name, value] : options) {
-    table.push_back({name.c_str(), value == "no" ? 0 : 1, nullptr, 0});
+    table.insert(table.begin(), {name.c_str(), value != "no", nullptr, 0});
   }
-  table.push_back({});
   argv[0] = program_invocation_short_name;  // What getopt_long complains as.
   int i = 0;
   for (int c; (c = ::getopt_long(argc, argv, "", table.data(), &i)) != -1;) {
@@ -85,15 +84,14 @@ inline void ReadCommandLine(int argc, char** argv, Options& options) {
 
 // The value as a number from 0 to `most`.
 template <typename Number>
-Number NumberOption(const Options& options, const std::string& name,
-                    Number most) {
+Number NumberOption(const Options& options, const char* name, Number most) {
   const std::string& text = options.at(name);
   const std::from_chars_result all{text.data() + text.size(), std::errc()};
   Number number{};
   const bool good = std::from_chars(text.data(), all.ptr, number) == all;
   if (good && number >= 0 && number <= most) return number;
-  throw UsageError("--" + name + " '" + text + "' is not from 0 to " +
-                   std::to_string(most));
+  throw UsageError(std::string("--") + name + " '" + text +
+                   "' is not from 0 to " + std::to_string(most));
 }
 
 // --- Signals -----------------------------------------------------------------
@@ -101,16 +99,14 @@ Number NumberOption(const Options& options, const std::string& name,
 // A call that blocks just after the signal came is not interrupted by it: so
 // SIGALRM follows, every second, until one is.
 inline void OnStopSignal(int signal) {
-  int none = 0;
-  stop_signal.compare_exchange_strong(none, signal);
+  if (stop_signal == 0) stop_signal = signal;
   ::alarm(1);
 }
 
 // Prepares the process for what posix.h asks of it.
 inline void CatchSignals() {
   // EPIPE and EFBIG are reported; these signals would kill without a word.
-  ::signal(SIGPIPE, SIG_IGN);
-  ::signal(SIGXFSZ, SIG_IGN);
+  for (const int signal : {SIGPIPE, SIGXFSZ}) ::signal(signal, SIG_IGN);
   struct sigaction before {};
   struct sigaction stop {};
   stop.sa_handler = OnStopSignal;  // No SA_RESTART: calls return.
@@ -128,8 +124,7 @@ inline void CatchSignals() {
 
 // Runs the body of a process and returns its exit status. If a signal has asked
 // it to stop, it dies of that signal, so that its parent can tell.
-template <typename Body>
-int ExitStatus(Body body) {
+int ExitStatus(auto body) {
   try {
     body();
     return 0;

@@ -162,8 +162,7 @@ class RingSide {
 
   // Waits until ready(), which needs `least` bytes. Throws EMSGSIZE if the ring
   // is smaller than that, ETIMEDOUT, and EOWNERDEAD if the other side has died.
-  template <typename Ready>
-  void Wait(const char* what, std::size_t least, Ready ready) {
+  void Wait(const char* what, std::size_t least, auto ready) {
     if (least > kCapacity) throw Error(EMSGSIZE, "wait", name_);
     if (Spin(ready)) return;
     const Seconds end = Now() + timeout_;
@@ -179,8 +178,7 @@ class RingSide {
 
   // Sleeps until the other side has stored something, or up to `pause`; returns
   // ready(), which has to load with seq_cst.
-  template <typename Ready>
-  bool Sleep(Seconds pause, Ready ready) {
+  bool Sleep(Seconds pause, auto ready) {
     ThrowIfStopped();
     // Before the flag: a side that sees the flag advances the epoch, and futex
     // then returns at once.
@@ -212,8 +210,7 @@ class RingSide {
   // returns ready(). It does so less and less often, as each load takes a cache
   // line from the side that is to store there, and only once where the other
   // side waits for this very processor.
-  template <typename Ready>
-  bool Spin(Ready ready) {
+  bool Spin(auto ready) {
     const auto here = static_cast<std::uint32_t>(::sched_getcpu() + 1);
     if (mine_->processor != here) mine_->processor = here;
     // 48 have 600 pauses in between, 6 to 30 microseconds.
