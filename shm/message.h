@@ -11,9 +11,11 @@
 
 namespace ipc {
 
+inline constexpr std::size_t kMaxBytes = 100;  // Of a message.
+
 struct SharedMessage {
-  std::array<char, 100> text;
-  std::uint32_t length;  // Of the text, from 0 to 100 bytes.
+  std::array<char, kMaxBytes> text;
+  std::uint32_t length;  // Of the text, from 0 to kMaxBytes.
   sem_t filled;          // The writer posts it: the text may be taken, once.
   sem_t emptied;         // The reader posts it: the text has been printed.
 };

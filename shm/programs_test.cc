@@ -142,8 +142,7 @@ TEST_F(ProgramsTest, DefaultMessageIsHelloWorld) {
 TEST_F(ProgramsTest, MessageThatDoesNotFitIsRefused) {
   ChildProcess writer(Writer({Message(101)}));
   EXPECT_EQ(writer.Wait(), Exited(2));
-  EXPECT_EQ(writer.Err(),
-            "writer: MESSAGE has more than 100 bytes; see --help\n");
+  EXPECT_EQ(writer.Err(), "writer: MESSAGE is too long; see --help\n");
 }
 
 TEST_F(ProgramsTest, ReaderPrintsNulBytes) {
@@ -676,8 +675,7 @@ TEST_F(ProgramsTest, LengthThatDoesNotFitIsRefused) {
     ChildProcess reader(Reader());
     EXPECT_EQ(reader.Wait(), Exited(1));
     EXPECT_EQ(reader.Out(), "");
-    EXPECT_EQ(reader.Err(),
-              Failure("reader: memcpy", "Bad message; it is too long"));
+    EXPECT_EQ(reader.Err(), Failure("reader: memcpy", "Bad message; too long"));
     Unlink();
   }
 }

@@ -58,9 +58,7 @@ bool TryRead(const std::string& name) {
   // The length is read only once, which atomic_ref makes sure of: otherwise the
   // other process could change it between the check and its use.
   const std::uint32_t length = std::atomic_ref(shared->length);
-  if (length > sizeof(shared->text)) {
-    throw Error(EBADMSG, "memcpy", name, "it is too long");
-  }
+  if (length > kMaxBytes) throw Error(EBADMSG, "memcpy", name, "too long");
   std::string message(length, '\0');
   std::memcpy(message.data(), shared->text.data(), length);
   // The message is printed before the post, so that the writer succeeds only if

@@ -31,9 +31,7 @@ void Run(const Options& options) {
   const std::string name = options.at("name");
   const std::string message = options.at("MESSAGE");
   const Seconds timeout(NumberOption(options, "timeout", /*most=*/HUGE_VAL));
-  if (message.size() > sizeof(SharedMessage::text)) {
-    throw UsageError("MESSAGE has more than 100 bytes");
-  }
+  if (message.size() > kMaxBytes) throw UsageError("MESSAGE is too long");
 
   // If a writer that was killed has left its object, `leftover` takes that over
   // and, at the end of the block, removes it. CheckOurs throws if the call has
@@ -93,10 +91,8 @@ void Run(const Options& options) {
     const double end = (Now() + wait.Next()).count();
     const timespec until{static_cast<time_t>(end),
                          static_cast<long>(std::fmod(end, 1) * 1e9)};
-    const int posted = Retry([&] {
-      return ::sem_clockwait(&shared->emptied, CLOCK_MONOTONIC, &until);
-    });
-    if (posted == 0) break;
+    if (::sem_clockwait(&shared->emptied, CLOCK_MONOTONIC, &until) == 0) break;
+    if (errno == EINTR) continue;  // Next throws, if it has to stop.
     if (errno != ETIMEDOUT) throw Error(errno, "sem_clockwait", name);
     if (died) throw Error(EOWNERDEAD, "sem_clockwait", name);
   }
