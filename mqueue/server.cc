@@ -10,8 +10,6 @@
 // Copy: posix.h, name.h, program.h, mqueue/queue.h, mqueue/server.cc,
 //       mqueue/client.cc
 // Read: mq_overview(7), mq_open(3), mq_receive(3), mq_send(3)
-#include <exception>
-
 #include "name.h"
 #include "program.h"
 #include "queue.h"
@@ -54,9 +52,6 @@ void Run(const Options& options) {
   std::string message;
   unsigned priority = 0;
   ssize_t size = -1;  // Of a message that is received and not yet printed.
-  // Whatever fails or interrupts the loop is thrown again at the end: before
-  // that the messages that are left are dealt with.
-  std::exception_ptr failure;
   try {
     // A queue that was there has attributes of its own, not those above.
     Check(::mq_getattr(queue.get(), &attributes), "mq_getattr", name);
@@ -86,25 +81,24 @@ void Run(const Options& options) {
       if (quit) SetLock(queue.get(), F_UNLCK, kServerAlive, 1, name);
     }
   } catch (...) {
-    failure = std::current_exception();
+    // It has failed, or is interrupted. A message that was received and can't
+    // be printed is put back: its client has been told that it is sent.
+    if (size != -1 && ::mq_send(queue.get(), message.data(), message.size(),
+                                priority) == -1) {
+      Say("lost, as '" + name + "' is full: " + message);
+    }
+    // The lock goes before the messages are counted: what is sent after that
+    // may be missing in the count, and a client can tell, by the lock, that it
+    // may be.
+    SetLock(queue.get(), F_UNLCK, kServerAlive, 1, name);
+    Check(::mq_getattr(queue.get(), &attributes), "mq_getattr", name);
+    if (attributes.mq_curmsgs != 0) {
+      owned.Keep();
+      Say("messages left in '" + name +
+          "' for the next server: " + std::to_string(attributes.mq_curmsgs));
+    }
+    throw;
   }
-  // A message that was received and can't be printed is put back: its client
-  // has been told that it is sent.
-  if (size != -1 &&
-      ::mq_send(queue.get(), message.data(), message.size(), priority) == -1) {
-    Say("lost, as '" + name + "' is full: " + message);
-  }
-  // The lock goes before the messages are counted: what is sent after that may
-  // be missing in the count, and a client can tell, by the lock, that it may
-  // be.
-  SetLock(queue.get(), F_UNLCK, kServerAlive, 1, name);
-  Check(::mq_getattr(queue.get(), &attributes), "mq_getattr", name);
-  if (attributes.mq_curmsgs != 0) {
-    owned.Keep();
-    Say("messages left in '" + name +
-        "' for the next server: " + std::to_string(attributes.mq_curmsgs));
-  }
-  if (failure) std::rethrow_exception(failure);
 }  // mq_unlink, unless messages are left, and mq_close, however this ends.
 
 }  // namespace ipc
