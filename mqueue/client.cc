@@ -27,7 +27,6 @@ each line of standard input. "quit" ends the server.
 namespace ipc {
 
 constexpr std::string_view kMissing("\0", 1);  // An argument has no NUL.
-constexpr Seconds kPeerCheck{0.5};  // How often to check if the server lives.
 
 // Opens the queue if its server lives. A queue without one is a left-over.
 UniqueQueue TryOpen(const std::string& name) {
@@ -55,35 +54,32 @@ void Run(const Options& options) {
   PeerWait wait{"a server", "mq_open", name, Now() + timeout};
   while (!(queue = TryOpen(name))) wait.Pause();
 
+  const auto lives = [&] { return IsLocked(queue.get(), kServerAlive, name); };
   const auto check_server = [&] {
-    if (IsLocked(queue.get(), kServerAlive, name)) return;
-    throw Error(EPIPE, "mq_send", name, "the server has gone");
+    if (!lives()) throw Error(EPIPE, "mq_send", name, "the server has gone");
   };
   // Sends a message as soon as there is room for it, and prints it as soon as
   // the end of the server can't lose it any more.
   const auto send = [&](const std::string& text) {
-    const Seconds end = Now() + timeout;
+    // With a pause of 0.1 s it looks for the server that often, and says
+    // nothing of its wait: a slow server would have it say that again for each
+    // message.
+    PeerWait turn{"room", "mq_send", name, Now() + timeout, /*pause=*/0.1};
     while (::mq_send(queue.get(), text.data(), text.size(), priority) == -1) {
-      // That the time is up is reported below, as other errors are.
-      if (errno == EAGAIN && Now() >= end) errno = ETIMEDOUT;
+      if (errno == EINTR) continue;
       const char* advice = errno == EMSGSIZE ? "at most 128 bytes fit" : "";
-      if (errno != EAGAIN && errno != EINTR) {
-        throw Error(errno, "mq_send", name, advice);
-      }
+      if (errno != EAGAIN) throw Error(errno, "mq_send", name, advice);
       check_server();
       pollfd room{queue.get(), POLLOUT, 0};  // Linux only.
-      Poll({&room, 1}, std::min(kPeerCheck, end - Now()));
+      Poll({&room, 1}, turn.Next());
     }
     // What was sent while the server has its lock is safe: it receives that, or
     // leaves it for the next server. If the lock is gone, the message may have
     // come too late: then it is safe only once the queue is empty.
-    const Seconds last = Now() + kPeerCheck;
-    mq_attr queued{};
-    while (!IsLocked(queue.get(), kServerAlive, name)) {
+    PeerWait end{"a server to take it", "mq_send", name, Now() + Seconds(0.5)};
+    for (mq_attr queued{}; !lives(); end.Pause()) {
       Check(::mq_getattr(queue.get(), &queued), "mq_getattr", name);
       if (queued.mq_curmsgs == 0) break;
-      if (Now() >= last) check_server();
-      Poll({}, Seconds(0.1));  // A pause.
     }
     Print(text + "\n");
   };
@@ -92,18 +88,15 @@ void Run(const Options& options) {
   std::string line = message == "-" ? "" : message;
   for (Block block; message == "-";) {
     pollfd input{STDIN_FILENO, POLLIN, 0};
-    while (!Poll({&input, 1}, kPeerCheck)) check_server();
+    while (!Poll({&input, 1}, Seconds(0.5))) check_server();
     const auto bytes = ReadSome(STDIN_FILENO, block, "standard input");
     // At the end the server need not live: the last line may have been "quit".
     if (bytes.empty()) break;
     check_server();
     for (const char c : bytes) {
       if (c != '\n') line += c;
-      // A line as long as a block is sent before its end is seen: it is too
-      // long in any case, and mq_send refuses it.
-      if (c != '\n' && line.size() < sizeof(block)) continue;
-      send(line);
-      line.clear();
+      // A line that is too long is sent before its end: mq_send refuses it.
+      if (c == '\n' || line.size() > kMaxBytes) send(std::exchange(line, ""));
     }
   }
   if (message != "-" || !line.empty()) send(line);

@@ -196,7 +196,8 @@ TEST_F(QueueProgramsTest, ClientWaitsNoLongerThanToldForRoom) {
   ChildProcess client = Client({"--timeout", "0.5", "-"}, Lines(100));
   EXPECT_EQ(client.Wait(), Exited(1));
   EXPECT_LT(CpuTimeOfEnded() - before, std::chrono::milliseconds(250));
-  EXPECT_EQ(client.Err(), Error("client", "mq_send", "Connection timed out"));
+  EXPECT_EQ(client.Err(), Error("client", "mq_send",
+                                "Connection timed out; waited for room"));
   EXPECT_EQ(client.Out(), Lines(kMessages));  // And no more.
   server.Signal(SIGCONT);
   EXPECT_EQ(Quit(server), Lines(kMessages));
