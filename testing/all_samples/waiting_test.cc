@@ -33,7 +33,7 @@ constexpr char kStrace[] = "/usr/bin/strace";
 // How often a side looks at what the kernel has nothing to wait on for.
 constexpr int kNever = 0;  // It is woken.
 constexpr int kPeer = 2;   // A second: whether a peer lives that it has met.
-constexpr int kName = 10;  // A second: whether a peer has come.
+constexpr int kName = 10;  // A second: whether a peer has come, or makes room.
 
 struct Look {
   int a_second;
@@ -208,7 +208,7 @@ TEST_F(WaitingTest, TakesNoProcessorTimeAndFewCalls) {
   ChildProcess stopped({Program("MQUEUE_SERVER"), "--name", full});
   stopped.AwaitErr("waiting");
   stopped.Stop();
-  auto& sender = Wait("mqueue client at a full queue", {kPeer, 3},
+  auto& sender = Wait("mqueue client at a full queue", {kName, 3},
                       "MQUEUE_CLIENT", {"--name", full, "-"});
   sender.Send("0\n1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n");
   sender.AwaitOut("9\n");
