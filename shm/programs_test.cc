@@ -287,6 +287,19 @@ INSTANTIATE_TEST_SUITE_P(Calls, InstantTest,
                                          "futex", "write"),
                          ipc_testing::CallName);
 
+// By signals that ask for nothing.
+TEST_F(ProgramsTest, InterruptedCallsAreMadeAgain) {
+  if (!HasStrace()) GTEST_SKIP() << kNoStrace;
+  for (const std::string call : {"fallocate", "futex"}) {
+    SCOPED_TRACE(call);
+    ChildProcess writer(WithFault(call, "error=EINTR:when=1+2", Writer()));
+    writer.AwaitErr("waiting for");
+    ChildProcess reader(Reader());
+    EXPECT_EQ(reader.Wait(), Exited(0)) << reader.Err();
+    EXPECT_EQ(writer.Wait(), Exited(0)) << writer.Err();
+  }
+}
+
 // --- Death -------------------------------------------------------------------
 
 TEST_F(ProgramsTest, WriterNoticesThatTheReaderDied) {
@@ -302,6 +315,24 @@ TEST_F(ProgramsTest, WriterNoticesThatTheReaderDied) {
   EXPECT_EQ(writer.Err(), Waiting("writer", "a reader") +
                               Failure("writer: sem_clockwait", "Owner died"));
   ExpectPairWorks();
+}
+
+// It was there when the writer last looked, and has gone when the writer's wait
+// is over: that is no death if it has printed the message.
+TEST_F(ProgramsTest, WriterDoesNotTakeAReaderThatHasPrintedForADeadOne) {
+  if (!HasStrace()) GTEST_SKIP() << kNoStrace;
+  // Each time as it has waited in vain.
+  ChildProcess writer(
+      WithFault("futex", "error=ETIMEDOUT:signal=STOP:when=1+1", Writer()));
+  writer.AwaitStop();
+  Peer reader(Object());
+  Take(reader);
+  writer.Signal(SIGCONT);
+  writer.AwaitStop();
+  EXPECT_EQ(::sem_post(&reader->emptied), 0);
+  reader.Die();
+  writer.Signal(SIGCONT);
+  EXPECT_EQ(writer.Wait(), Exited(0)) << writer.Err();
 }
 
 // It died after the reader had found it alive: the message is whole.
@@ -476,6 +507,10 @@ TEST_F(ProgramsTest, SomethingElseIsReportedAndLeft) {
       std::string(1000000, '\0'),
       ipc_testing::RandomBytes(kSize),
   });
+}
+
+TEST_F(ProgramsTest, ObjectThatComesAtTheLastInstantIsLeft) {
+  ExpectObjectThatComesAtTheLastInstantIsLeft();
 }
 
 // The sticky bit of a FIFO, say, means nothing, either.

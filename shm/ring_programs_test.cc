@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 
+#include <fstream>
 #include <string>
 #include <vector>
 
@@ -471,6 +472,10 @@ TEST_F(RingProgramsTest, SomethingElseIsReportedAndLeft) {
   });
 }
 
+TEST_F(RingProgramsTest, ObjectThatComesAtTheLastInstantIsLeft) {
+  ExpectObjectThatComesAtTheLastInstantIsLeft();
+}
+
 // The writer of the one lives, and goes on: to open the name is no error then,
 // but its content is another's.
 TEST_F(RingProgramsTest, MessageIsNoRing) {
@@ -604,6 +609,21 @@ TEST_F(RingProgramsTest, InputThatFailsIsAFailureOfBoth) {
     ExpectSaysOwnerDied(reader.Err());
     EXPECT_EQ(reader.Out(), "");
   }
+}
+
+// By signals that ask for nothing.
+TEST_F(RingProgramsTest, InterruptedInputIsReadAgain) {
+  if (!HasStrace()) GTEST_SKIP() << kNoStrace;
+  const ipc_testing::TemporaryDirectory directory;
+  const std::string input = directory / "input";
+  std::ofstream(input) << "text";
+  ChildProcess writer(
+      WithFault("read", "error=EINTR:when=1+2", Writer(), input), "",
+      [&] { ::dup2(::open(input.c_str(), O_RDONLY), STDIN_FILENO); });
+  ChildProcess reader(Reader());
+  EXPECT_EQ(writer.Wait(), Exited(0)) << writer.Err();
+  EXPECT_EQ(reader.Wait(), Exited(0)) << reader.Err();
+  EXPECT_EQ(reader.Out(), "text");
 }
 
 // --- Command lines -----------------------------------------------------------

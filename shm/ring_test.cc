@@ -473,6 +473,20 @@ TEST_F(RingTest, FutexThatFailsIsAFailure) {
   EXPECT_EQ(ErrorOf([&] { writer_->Commit(1); }), EINVAL);
 }
 
+// By signals that ask for nothing.
+TEST_F(RingTest, WaitThatIsInterruptedGoesOn) {
+  Meet();
+  int waits = 0;
+  on_call = [&](long call, long operation) -> std::optional<int> {
+    if (call != SYS_futex || operation != FUTEX_WAIT) return {};
+    if (++waits < 3) return EINTR;
+    Put(*writer_, "x");
+    return {};
+  };
+  EXPECT_EQ(Take(*reader_, 1), "x");
+  EXPECT_EQ(waits, 3);
+}
+
 TEST_F(RingTest, EveryWaitHasATimeout) {
   Meet(Seconds(0.05));
   EXPECT_EQ(ErrorOf([&] { reader_->Peek(); }), ETIMEDOUT);
@@ -784,6 +798,24 @@ std::size_t First(Accessed accesses, const void* word) {
   const auto place = std::ranges::find(accesses, word);
   EXPECT_NE(place, accesses.end()) << "not at all";
   return static_cast<std::size_t>(place - accesses.begin());
+}
+
+// It could change between the check and the use.
+TEST_F(RingTest, PositionIsReadOnce) {
+  Meet();
+  Put(*writer_, "abc");
+  const auto reads = [](const auto& position, const auto& body) {
+    return std::ranges::count(AccessesOf(body), &position);
+  };
+  const auto& writers = layout()->writer.position;
+  // One, but more with ThreadSanitizer.
+  const auto once = reads(writers, [&] { EXPECT_EQ(writers.load(), 3U); });
+  EXPECT_GE(once, 1);
+  EXPECT_EQ(reads(writers, [&] { EXPECT_EQ(Take(*reader_, 3), "abc"); }), once);
+  EXPECT_EQ(
+      reads(layout()->reader.position,
+            [&] { EXPECT_EQ(writer_->Reserve(kCapacity).size(), kCapacity); }),
+      once);
 }
 
 // The other way round, the last bytes could come between the two.

@@ -193,6 +193,22 @@ class PairTest : public testing::Test {
     }
   }
 
+  // It comes after the writer has found that there is no left-over, and before
+  // the writer makes its own: that must not take another's in its place.
+  void ExpectObjectThatComesAtTheLastInstantIsLeft() const {
+    if (!HasStrace()) GTEST_SKIP() << kNoStrace;
+    ChildProcess writer(WithFault("openat", "signal=STOP:when=1", Writer(),
+                                  "/dev/shm" + name_));
+    writer.AwaitStop();
+    const auto object = MakeObject("text", 0);
+    writer.Signal(SIGCONT);
+    EXPECT_EQ(writer.Wait(), Exited(1));
+    EXPECT_EQ(writer.Err(),
+              Failure(NameOf(Writer()) + ": shm_open", "File exists"));
+    EXPECT_EQ(Content(object), "text");
+    EXPECT_EQ(::shm_unlink(name_.c_str()), 0);
+  }
+
   // With a size and no memory, or not enough, to store would be SIGBUS, or for
   // read(2) EFAULT. `size` is that of a /dev/shm of its own.
   void ExpectFullSharedMemoryIsAFailure(const std::string& size) const {
