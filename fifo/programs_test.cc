@@ -541,6 +541,15 @@ TEST_F(FifoProgramsTest, AMessageAbovePipeBufHasTheFifoForItself) {
   EXPECT_EQ(Writer({"Hello"}).Wait(), Exited(1));
 }
 
+// The newline counts: with it the second of these is longer by one byte.
+TEST_F(FifoProgramsTest, AMessageIsARecordUpToPipeBufBytes) {
+  const ipc::UniqueFd reader = MakeToRead();
+  const ipc::UniqueFd record = OpenTo(O_WRONLY);
+  ASSERT_TRUE(ipc::SetLock(record.get(), F_WRLCK, 0, 1, path_));
+  EXPECT_EQ(Writer({std::string(PIPE_BUF - 1, 'x')}).Wait(), Exited(0));
+  EXPECT_EQ(Writer({std::string(PIPE_BUF, 'x')}).Wait(), Exited(1));
+}
+
 TEST_F(FifoProgramsTest, SomethingElseUnderTheNameIsLeftAsItWas) {
   const std::map<std::string, std::function<void()>> others{
       {"a file", [&] { std::ofstream(path_) << "text"; }},
