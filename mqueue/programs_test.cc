@@ -337,6 +337,21 @@ TEST_F(QueueProgramsTest, WhatCanNotBePrintedIsDeliveredToTheNextServer) {
   }
 }
 
+// The next server receives it in its turn.
+TEST_F(QueueProgramsTest, WhatIsPutBackKeepsItsPriority) {
+  ChildProcess server =
+      Server({}, [] { ::dup2(::open("/dev/full", O_WRONLY), STDOUT_FILENO); });
+  StopOnceItWaits(server);
+  Send({"--priority", "7", "Hello"});
+  server.Signal(SIGCONT);
+  EXPECT_EQ(server.Wait(), Exited(1));
+  std::string message(ipc::kMaxBytes, '\0');
+  unsigned priority = 0;
+  EXPECT_EQ(
+      ::mq_receive(Open().get(), message.data(), message.size(), &priority), 5);
+  EXPECT_EQ(priority, 7U);
+}
+
 // The signal comes while it prints, and nothing is printed.
 TEST_F(QueueProgramsTest, WhatWasNotPrintedForASignalIsDeliveredToTheNext) {
   if (!HasStrace()) GTEST_SKIP() << kNoStrace;
@@ -458,6 +473,15 @@ TEST_F(QueueProgramsTest, AnInterruptedCallIsMadeAgain) {
     EXPECT_EQ(client.Out(), Lines(kMessages)) << call;
     EXPECT_EQ(Quit(server), Lines(kMessages)) << call;
   }
+}
+
+// The queue was readable, and by the time of the call it is empty.
+TEST_F(QueueProgramsTest, AMessageThatAnotherTakesIsWaitedForAgain) {
+  if (!HasStrace()) GTEST_SKIP() << kNoStrace;
+  ChildProcess server(
+      WithFault("mq_timedreceive", "error=EAGAIN:when=1", Command("SERVER")));
+  Send({"Hello"});
+  EXPECT_EQ(Quit(server), "Hello\n");
 }
 
 // --- Names in use ------------------------------------------------------------
@@ -620,6 +644,7 @@ TEST_F(QueueProgramsTest, WrongUsageIsRefused) {
       {"SERVER", {"--name"}},
       {"CLIENT", {}},
       {"CLIENT", {"one", "two"}},
+      {"CLIENT", {std::string(129, 'x')}},
       {"CLIENT", {"--unknown", "message"}},
       {"CLIENT", {"--timeout", "-1", "message"}},
       {"CLIENT", {"--priority", "-1", "message"}},
