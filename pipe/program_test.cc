@@ -242,6 +242,22 @@ TEST_F(TransferTest, SignalLeavesNoZombie) {
   ::prctl(PR_SET_CHILD_SUBREAPER, 0);
 }
 
+// Nor if the parent is interrupted again while it waits for the reader's end.
+TEST(ProgramTest, SignalsLeaveNoZombie) {
+  if (!HasStrace()) GTEST_SKIP() << kNoStrace;
+  ASSERT_EQ(::prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
+  ChildProcess process(WithFault("wait4", "error=EINTR:when=1", Pipe({"-"})),
+                       std::nullopt, CloseOthers);
+  process.Send("some");
+  process.AwaitOut("some");
+  const pid_t reader = ChildOf(process.pid());
+  process.Signal(SIGTERM);
+  EXPECT_EQ(process.Wait(), Killed(SIGTERM));
+  EXPECT_EQ(::waitpid(reader, nullptr, 0), -1);
+  EXPECT_EQ(errno, ECHILD);
+  ::prctl(PR_SET_CHILD_SUBREAPER, 0);
+}
+
 // Else it would report the end that it sees as the writer's death.
 TEST(ProgramTest, SignalEndsTheReaderBeforeItSeesAnEnd) {
   if (!HasStrace()) GTEST_SKIP() << kNoStrace;
