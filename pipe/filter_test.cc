@@ -4,7 +4,9 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -360,6 +362,29 @@ TEST(FilterTest, SignalEndsBoth) {
     EXPECT_EQ(State(command), 0);  // Not even a zombie.
     EXPECT_EQ(filter.Err(), "");
   }
+}
+
+// By a signal that asks for nothing.
+TEST(FilterTest, InterruptedWaitIsMadeAgain) {
+  ChildProcess filter(
+      WithFault("wait4", "error=EINTR:when=1", FilterShell("exit 7")));
+  EXPECT_EQ(filter.Wait(), Exited(7)) << filter.Err();
+}
+
+// Nor does it leave a zombie if it is itself about to end.
+TEST(FilterTest, InterruptedWaitLeavesNoZombie) {
+  ASSERT_EQ(::prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
+  ChildProcess filter(
+      WithFault("wait4", "error=EINTR:when=1", FilterShell("echo x; exec cat")),
+      std::nullopt);
+  filter.AwaitOut("x\n");
+  const pid_t command = Command(filter);
+  filter.Signal(SIGTERM);
+  EXPECT_EQ(filter.Wait(), Killed(SIGTERM));
+  // An orphan would be the test's own child.
+  EXPECT_EQ(::waitpid(command, nullptr, 0), -1);
+  EXPECT_EQ(errno, ECHILD);
+  ::prctl(PR_SET_CHILD_SUBREAPER, 0);
 }
 
 TEST(FilterTest, InterruptedCommandMayPutThingsAway) {
