@@ -9,7 +9,6 @@
 // for it (openpty).
 // Copy: posix.h, program.h, pipe/filter.cc
 // Read: pipe(7), fork(2), dup(2), execve(2), pidfd_open(2), waitpid(2)
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -30,17 +29,34 @@ namespace ipc {
 char** command;  // With its arguments and, at the end, a null pointer.
 constexpr int kRoom = 1 << 20;  // As much as any user may give a pipe.
 
-struct Pipe {
-  Pipe() {
-    int ends[2];
-    // O_CLOEXEC: exec closes them; the command has the copies of dup2.
-    Check(::pipe2(ends, O_CLOEXEC), "pipe2", "pipe");
-    read_end = UniqueFd(ends[0]);
-    write_end = UniqueFd(ends[1]);
+// What is written into the second comes out of the first.
+std::pair<UniqueFd, UniqueFd> MakePipe() {
+  int ends[2];
+  // O_CLOEXEC: exec closes them; the command has the copies of dup2.
+  Check(::pipe2(ends, O_CLOEXEC), "pipe2", "pipe");
+  return {UniqueFd(ends[0]), UniqueFd(ends[1])};
+}
+
+// Starts the command. If it can't be run, the child says why, and writes a byte
+// into `failure`. The parent's ends are closed when this returns: otherwise
+// nobody would notice that the command reads no more, and what it writes would
+// never end.
+pid_t Start(UniqueFd input, UniqueFd output, UniqueFd failure) {
+  const pid_t pid = Check(::fork(), "fork", *command);
+  if (pid != 0) return pid;
+  // What is ignored stays so after exec.
+  for (const int ignored : {SIGPIPE, SIGXFSZ}) ::signal(ignored, SIG_DFL);
+  // Whatever else this process has been given is not for the command.
+  if (::dup2(input.get(), STDIN_FILENO) != -1 &&
+      ::dup2(output.get(), STDOUT_FILENO) != -1 &&
+      ::close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC) == 0) {
+    ::execvp(*command, command);
   }
-  UniqueFd read_end;
-  UniqueFd write_end;
-};
+  const Error error(errno, "execvp", *command);
+  Say(error.what());
+  [[maybe_unused]] auto n = ::write(failure.get(), "!", 1);
+  ::_exit(error.code() == std::errc::no_such_file_or_directory ? 127 : 126);
+}
 
 // The child process. If the parent fails, it is ended; in any case it is waited
 // for, as it would stay a zombie otherwise. -1: that has been done.
@@ -57,45 +73,32 @@ struct Child {
   }
 };
 
-// The child's: becomes the command, or writes into `failure` why it can't.
-[[noreturn]] void Exec(int input, int output, int failure) {
-  // What is ignored stays so after exec.
-  for (const int ignored : {SIGPIPE, SIGXFSZ}) ::signal(ignored, SIG_DFL);
-  // Whatever else this process has been given is not for the command.
-  if (::dup2(input, STDIN_FILENO) != -1 &&
-      ::dup2(output, STDOUT_FILENO) != -1 &&
-      ::close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC) == 0) {
-    ::execvp(*command, command);
-  }
-  const Error error(errno, "execvp", *command);
-  [[maybe_unused]] auto n = ::write(failure, error.what(), error.text.size());
-  ::_exit(error.code() == std::errc::no_such_file_or_directory ? 127 : 126);
-}
-
-// Moves what there is, and for which there is room, and copies nothing. Linux
-// only.
-ssize_t Splice(int from, int to) {
-  return ::splice(from, nullptr, to, nullptr, kRoom, SPLICE_F_NONBLOCK);
-}
-
-// Feeds the command and prints what it writes, both at the same time, until it
-// has ended and nobody has its output open.
+// Feeds the command and prints what it writes, both at the same time, until the
+// command takes no more input, and nobody has its output open any more.
 void Relay(UniqueFd input, UniqueFd output, int pidfd) {
   Block block;
   bool room = false;  // For PIPE_BUF bytes at least, in the command's input.
-  for (bool running = true; running || output;) {
+  while (input || output) {
     const short wanted = room ? 0 : POLLOUT;
     std::array fds{pollfd{input && room ? STDIN_FILENO : -1, POLLIN, 0},
                    pollfd{input.get(), wanted, 0},
                    pollfd{output.get(), POLLIN, 0},
-                   pollfd{running ? pidfd : -1, POLLIN, 0}};
+                   pollfd{input ? pidfd : -1, POLLIN, 0}};
     Poll(fds, kForever);
-    room = (room && fds[0].revents == 0) || fds[1].revents == POLLOUT;
-    if (fds[0].revents != 0) {
-      ssize_t n = Splice(STDIN_FILENO, input.get());
+    if ((fds[1].revents & POLLERR) != 0 || fds[3].revents != 0) {
+      input = UniqueFd();  // Nobody reads it any more: what is left stays.
+    } else if (fds[1].revents != 0) {
+      room = true;
+    } else if (fds[0].revents != 0) {
+      room = false;
+      // splice moves what there is, and for which there is room, and copies
+      // nothing. Linux only.
+      auto n = ::splice(STDIN_FILENO, nullptr, input.get(), nullptr, kRoom,
+                        SPLICE_F_NONBLOCK);
       if (n == -1 && errno != EAGAIN) {
-        // Not all files can do it. No more than there is room for: else write
-        // would wait for the command, which may wait until it is read from.
+        // Not all files can be spliced. This takes no more than there is room
+        // for: otherwise write would wait for the command, which may itself
+        // wait until somebody reads what it has written.
         n = Check(::read(STDIN_FILENO, &block, PIPE_BUF), "read",
                   "standard input");
         [[maybe_unused]] auto written =
@@ -103,49 +106,38 @@ void Relay(UniqueFd input, UniqueFd output, int pidfd) {
       }
       if (n == 0) input = UniqueFd();  // close: the command sees the end.
     }
-    // A file that is appended to can't do it either.
-    if (fds[2].revents != 0 && Splice(output.get(), STDOUT_FILENO) <= 0) {
+    // This one waits where standard output has no room, as write does. A file
+    // that is appended to can't be spliced to.
+    if (fds[2].revents != 0 && ::splice(output.get(), nullptr, STDOUT_FILENO,
+                                        nullptr, kRoom, 0) <= 0) {
       const auto bytes = ReadSome(output.get(), block, "pipe");
       Print(bytes);
       if (bytes.empty()) output = UniqueFd();
     }
-    // Nobody reads any more: what input is left is not for the command.
-    if ((fds[1].revents & POLLERR) != 0) input = UniqueFd();
-    running = running && fds[3].revents == 0;
   }
 }
 
 void Run(const Options& /*options*/) {
   if (*command == nullptr) throw UsageError("missing operand");
-  Pipe input;
-  Pipe output;
-  Pipe failure;
+  auto [input, to_command] = MakePipe();
+  auto [from_command, output] = MakePipe();
+  auto [failed, failure] = MakePipe();
   // With more room this process and the command wait less for each other. Linux
   // only. This may fail, as a user's pipes may have only so much memory in all:
   // then a pipe keeps the room that it has. pipe(7)
-  ::fcntl(input.write_end.get(), F_SETPIPE_SZ, kRoom);
-  ::fcntl(output.read_end.get(), F_SETPIPE_SZ, kRoom);
+  ::fcntl(to_command.get(), F_SETPIPE_SZ, kRoom);
+  ::fcntl(from_command.get(), F_SETPIPE_SZ, kRoom);
   // If SIGCHLD is ignored, a child that ends is gone at once, and waitpid
   // fails.
   ::signal(SIGCHLD, SIG_DFL);
-  Child child{Check(::fork(), "fork", *command)};
-  if (child.pid == 0) {
-    Exec(input.read_end.get(), output.write_end.get(), failure.write_end.get());
-  }
+  Child child{Start(std::move(input), std::move(output), std::move(failure))};
   // It is readable once the child has ended. Linux only; glibc 2.36 has it.
   child.pidfd = UniqueFd(static_cast<int>(
       Check(::syscall(SYS_pidfd_open, child.pid, 0), "pidfd_open", *command)));
-  input.read_end = UniqueFd();     // close, or nobody would notice that the
-  output.write_end = UniqueFd();   // command reads no more, and no end of what
-  failure.write_end = UniqueFd();  // it writes would ever come.
-
-  Block reason;
-  const auto text = ReadSome(failure.read_end.get(), reason, "pipe");
-  if (text.empty()) {  // exec has closed it: the command runs.
-    Relay(std::move(input.write_end), std::move(output.read_end),
-          child.pidfd.get());
-  } else {
-    Say(std::string(text));
+  Block block;
+  // The end, without a byte: exec has closed it, and the command runs.
+  if (ReadSome(failed.get(), block, "pipe").empty()) {
+    Relay(std::move(to_command), std::move(from_command), child.pidfd.get());
   }
   int status = 0;
   Check(Retry([&] { return ::waitpid(child.pid, &status, 0); }), "waitpid",
@@ -154,7 +146,6 @@ void Run(const Options& /*options*/) {
   if (WIFEXITED(status)) std::exit(WEXITSTATUS(status));
   Say(std::string("waitpid '") + *command +
       "': a signal: " + ::strsignal(WTERMSIG(status)));
-  ::prctl(PR_SET_DUMPABLE, 0);     // One core dump, the command's, is enough.
   stop_signal = WTERMSIG(status);  // So this process dies of it, too.
   ThrowIfStopped();
 }
