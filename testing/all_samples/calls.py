@@ -698,8 +698,17 @@ def lanes_of(diagram):
     return {role: Lane(calls) for role, calls in texts.items()}, faults
 
 
-def check(path):
-    """Compares the diagrams of a README with what happens, and yields what is wrong."""
+def lanes_of_run(arguments):
+    lanes, faults = lanes_of(mermaid(PAIRS[arguments.pair], trace(arguments)[0]))
+    if faults:
+        raise Failed("of its own diagram: " + "; ".join(faults))
+    return lanes
+
+
+def check(path, traced):
+    """Compares the diagrams of a README with what happens, and yields what is wrong.
+
+    `traced` holds the runs by the words behind `calls`: diagrams of the same words are compared with the same runs."""
     with open(path) as file:
         text = file.read()
     found = re.findall(r"(?:<!-- calls ([^>]*?) ?-->\s*)?```mermaid\n(.*?)```", text, re.S)
@@ -709,17 +718,20 @@ def check(path):
             continue
         arguments = parse(words.split())
         want, faults = lanes_of(diagram.splitlines())
-        runs, wrong = [], []
+        if faults:
+            yield from ["%s: %s" % (path, fault) for fault in faults]
+            continue
+        runs = traced.setdefault(words, [])
         # Timing decides between some calls, too: each lane has to be as in one of ten runs.
-        while not faults and len(runs) < 10:
-            lanes, faults = lanes_of(mermaid(PAIRS[arguments.pair], trace(arguments)[0]))
-            runs.append(lanes)
-            wrong = [line for role in sorted(set(want) | set(lanes))
+        for number in range(10):
+            if number == len(runs):
+                runs.append(lanes_of_run(arguments))
+            wrong = [line for role in sorted(set(want) | set(runs[-1]))
                      for line in differences(want.get(role, Lane([])), [run.get(role, Lane([])) for run in runs],
                                              "%s, %s" % (path, role))]
             if not wrong:
                 break
-        yield from ["%s: %s" % (path, fault) for fault in faults] + wrong
+        yield from wrong
     if not found:
         yield "%s has no diagram" % path
 
@@ -791,7 +803,8 @@ def main():
         for line in show(arguments):
             print(line)
         return 0
-    wrong = [line for path in arguments.check for line in check(path)]
+    traced = {}
+    wrong = [line for path in arguments.check for line in check(path, traced)]
     print("\n".join(wrong or ["%s: as it happens" % path for path in arguments.check]))
     return 1 if wrong else 0
 
