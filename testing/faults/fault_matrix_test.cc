@@ -36,6 +36,8 @@
 #include <string>
 #include <string_view>
 #include <thread>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "testing/faults/calls.h"
@@ -216,35 +218,61 @@ std::uint32_t Hash(const std::string& key) {
   return hash;
 }
 
-// The part: each fault at each kind of call of each program occurs once, in one
-// of the scenarios that have it; and beside a stranger's object, where nobody
-// else is there to suffer, one fault at each kind of call. Which one is a
-// matter of a hash of their names alone: so it is the same part for the same
-// code, and where a recording has a call more or less, little else changes.
+// What there is to learn from a cell, each in a word that other cells may have,
+// too.
+std::vector<std::string> Lessons(const Scenario& scenario, const Fault& fault) {
+  const Call& call = *fault.call;
+  const std::string program =
+      scenario.side().variable + " " + scenario.side().role + " ";
+  std::string at_call;
+  if (fault.GoesOn()) {
+    at_call = call.name + " goes on";
+  } else if (!fault.Kills() && !fault.Stops()) {
+    at_call = KindOf(call) + " fails";
+  } else if (std::ranges::any_of(FaultsAt(call), &Fault::GoesOn)) {
+    at_call = call.name + " " + fault.what;
+  } else {
+    at_call = call.name + " ends";
+  }
+  return {scenario.name, fault.what, program + at_call};
+}
+
+// The part of the cells from which there is as much to learn as from all. In
+// it each program
+// - has each kind of its calls fail once,
+// - is once interrupted, killed and stopped in each call that can be
+//   interrupted, which is where it may wait for its peer,
+// - and is killed or stopped at each of its other calls.
+// Every error and signal that there is happens to some program, and every
+// scenario has a cell.
+//
+// The cells are gone through in the order of a hash of their names, and one
+// from which there is nothing new to learn is left out. So it is the same part
+// for the same code, it is spread over scenarios and errors, and where a
+// recording has a call more or less, little else changes. Scenarios in which
+// the name is somebody else's before or after come last: there the next pair
+// removes, or nobody misses, what the target has left.
 void ChoosePart(std::vector<Row>& rows) {
-  struct Choice {
-    Row* row;
-    const Cell* cell;
-    std::uint32_t hash;
-  };
-  std::map<std::string, Choice> choices;
+  using Place = std::tuple<bool, std::uint32_t, std::string>;
+  std::map<Place, std::pair<Row*, const Cell*>> in_order;
   for (Row& row : rows) {
     for (const Cell& cell : row.all) {
-      const Call& call = *cell.fault.call;
-      if (!call.first) continue;
-      const std::string& what = cell.fault.what;
-      const bool alone = row.scenario.before == Before::kStranger;
-      const std::string key = row.scenario.side().variable + " " +
-                              row.scenario.side().role + " " + KindOf(call) +
-                              " " + (alone ? "alone" : what);
-      const Choice choice{&row, &cell,
-                          Hash(row.scenario.name + " " + key + " " + what)};
-      Choice& best = choices.emplace(key, choice).first->second;
-      if (choice.hash < best.hash) best = choice;
+      const Fault& fault = cell.fault;
+      if (!fault.call->first) continue;
+      const std::string name =
+          row.scenario.name + " " + KindOf(*fault.call) + " " + fault.what;
+      const bool last = row.scenario.before != Before::kNothing;
+      in_order.try_emplace({last, Hash(name), name}, &row, &cell);
     }
   }
-  for (const auto& [key, choice] : choices) {
-    choice.row->cells.push_back(*choice.cell);
+  std::set<std::string> learned;
+  for (const auto& [place, found] : in_order) {
+    const auto& [row, cell] = found;
+    bool is_new = false;
+    for (const std::string& lesson : Lessons(row->scenario, cell->fault)) {
+      is_new = learned.insert(lesson).second || is_new;
+    }
+    if (is_new) row->cells.push_back(*cell);
   }
 }
 
