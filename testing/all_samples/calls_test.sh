@@ -47,6 +47,7 @@ time_lines() {
 for pair in $pairs; do
   time_lines "$pair" &
 done
+wait
 "$calls" fifo --first writer | grep -qE '\.\.\. these [2-9], [0-9]+ times in' || fail 'attempts are not folded'
 
 # The same on a terminal: in colour, and otherwise as it is.
@@ -55,8 +56,6 @@ python3 -c 'import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) != 0)' "$calls" pi
 grep -q $'\e\\[1;32mwrite(1, "Hello World!\\\\n")' "$directory/terminal" || fail 'no colour on a terminal'
 sed -E $'s/\e\\[[0-9;]*m//g; s/\r$//' "$directory/terminal" | grep -n '.\{101\}' && fail 'a terminal: lines are too long'
 grep -q '^parent printed: Hello World!' "$directory/terminal" || fail 'a terminal: nothing is printed'
-
-wait
 
 # --- Diagrams
 
@@ -71,29 +70,30 @@ diagram() {
 for pair in shm memfd pipe filter fifo mqueue socket; do
   diagram "$pair" &
 done
+wait
 for readme; do
   "$calls" --check "$readme" || fail "$readme" &
 done
 wait
 
 wrong=()
-# wrong SED_SCRIPT WHAT: a diagram changed like this is not what happens.
-wrong() {
+# make_wrong SED_SCRIPT WHAT: a diagram changed like this is not what happens.
+make_wrong() {
   sed -E "$1" "$directory/fifo" >"$directory/wrong"
   cmp -s "$directory/fifo" "$directory/wrong" && fail "$2: nothing was changed"
   readme fifo <"$directory/wrong" >"$directory/$2.md"
   wrong+=("$directory/$2.md")
 }
-wrong 's/flock\(/fcntl(/' 'another call'
-wrong 's/O_WRONLY/O_RDWR/' 'another argument'
-wrong 's/read\(fifo\) = 0/read(fifo) = 1/' 'another result'
-wrong 's/^( *)W(->>K: .*O_PATH)/\1R\2/' 'a call of the other process'
-wrong '/mkfifo/d' 'a call too few'
-wrong '/mkfifo/{p;s/mkfifo\(/open(/}' 'a call too many'
-wrong '/mkfifo/{h;d};/flock/{G}' 'two calls in the wrong order'
-wrong '0,/poll\(fifo POLLIN\)$/{/K-->>/d;/poll/s/, poll.*//}' 'a wait too few'
-wrong 's/^( *W->>K: write\(fifo)/    W->>K: poll(fifo POLLIN)\n\1/' 'a wait too many'
-wrong '0,/K-->>R: poll/s/K-->>R: poll/K-->>R: recv/' 'a return from what was not called'
+make_wrong 's/flock\(/fcntl(/' 'another call'
+make_wrong 's/O_WRONLY/O_RDWR/' 'another argument'
+make_wrong 's/read\(fifo\) = 0/read(fifo) = 1/' 'another result'
+make_wrong 's/^( *)W(->>K: .*O_PATH)/\1R\2/' 'a call of the other process'
+make_wrong '/mkfifo/d' 'a call too few'
+make_wrong '/mkfifo/{p;s/mkfifo\(/open(/}' 'a call too many'
+make_wrong '/mkfifo/{h;d};/flock/{G}' 'two calls in the wrong order'
+make_wrong '0,/poll\(fifo POLLIN\)$/{/K-->>/d;/poll/s/, poll.*//}' 'a wait too few'
+make_wrong 's/^( *W->>K: write\(fifo)/    W->>K: poll(fifo POLLIN)\n\1/' 'a wait too many'
+make_wrong '0,/K-->>R: poll/s/K-->>R: poll/K-->>R: recv/' 'a return from what was not called'
 # They are compared with the same ten runs, so that these are made only once.
 "$calls" --check "${wrong[@]}" "$directory/fifo.md" >"$directory/out" 2>&1 && fail 'wrong diagrams pass'
 for readme in "${wrong[@]}"; do
