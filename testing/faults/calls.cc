@@ -226,7 +226,6 @@ Recording ParseTrace(const std::string& trace, bool from_start) {
                         !Contains(line, ": waiting for ") &&
                         !Contains(line, ": listening on "));
     last = call;
-    call.first = alike[call.shape] == 0;
     if (++alike[call.shape] > kRepeats) continue;
     if (stat) asked.push_back(calls.size());
     calls.push_back(std::move(call));

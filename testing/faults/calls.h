@@ -18,7 +18,6 @@ struct Call {
   std::string shape;   // That without what varies from run to run.
   bool serving;        // Made by a server that has begun to listen.
   bool too_late;       // It has failed, and said so: it ends anyway.
-  bool first = true;   // Of its shape.
   bool waits = false;  // If need be.
   bool last_close = false;      // The program ends after it.
   bool tells_who_owns = false;  // Asks whether the name is still our own.

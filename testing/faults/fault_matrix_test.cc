@@ -257,10 +257,10 @@ void ChoosePart(std::vector<Row>& rows) {
   std::map<Place, std::pair<Row*, const Cell*>> in_order;
   for (Row& row : rows) {
     for (const Cell& cell : row.all) {
-      const Fault& fault = cell.fault;
-      if (!fault.call->first) continue;
-      const std::string name =
-          row.scenario.name + " " + KindOf(*fault.call) + " " + fault.what;
+      const Call& call = *cell.fault.call;
+      const std::string name = row.scenario.name + " " + KindOf(call) + " " +
+                               std::to_string(call.when) + " " +
+                               cell.fault.what;
       const bool last = row.scenario.before != Before::kNothing;
       in_order.try_emplace({last, Hash(name), name}, &row, &cell);
     }
