@@ -38,9 +38,9 @@ std::pair<UniqueFd, UniqueFd> MakePipe() {
 }
 
 // Starts the command. If it can't be run, the child says why, and writes a byte
-// into `failure`. The parent's ends are closed when this returns: otherwise
-// nobody would notice that the command reads no more, and what it writes would
-// never end.
+// into `failure`. These are the child's ends: the parent's copies of them are
+// closed when this returns, as nobody would notice otherwise that the command
+// reads no more, and what it writes would never end.
 pid_t Start(UniqueFd input, UniqueFd output, UniqueFd failure) {
   const pid_t pid = Check(::fork(), "fork", *command);
   if (pid != 0) return pid;
@@ -74,26 +74,28 @@ struct Child {
 };
 
 // Feeds the command and prints what it writes, both at the same time, until the
-// command takes no more input, and nobody has its output open any more.
-void Relay(UniqueFd input, UniqueFd output, int pidfd) {
+// input has ended or is not read any more, and nobody has the command's output
+// open.
+void Relay(UniqueFd to_command, UniqueFd from_command, int pidfd) {
   Block block;
   bool room = false;  // For PIPE_BUF bytes at least, in the command's input.
-  while (input || output) {
+  while (to_command || from_command) {
     const short wanted = room ? 0 : POLLOUT;
-    std::array fds{pollfd{input && room ? STDIN_FILENO : -1, POLLIN, 0},
-                   pollfd{input.get(), wanted, 0},
-                   pollfd{output.get(), POLLIN, 0},
-                   pollfd{input ? pidfd : -1, POLLIN, 0}};
+    std::array fds{pollfd{to_command && room ? STDIN_FILENO : -1, POLLIN, 0},
+                   pollfd{to_command.get(), wanted, 0},
+                   pollfd{from_command.get(), POLLIN, 0},
+                   pollfd{to_command ? pidfd : -1, POLLIN, 0}};
     Poll(fds, kForever);
     if ((fds[1].revents & POLLERR) != 0 || fds[3].revents != 0) {
-      input = UniqueFd();  // Nobody reads it any more: what is left stays.
+      // The command has ended, or reads no more: the rest of the input stays.
+      to_command = UniqueFd();
     } else if (fds[1].revents != 0) {
       room = true;
     } else if (fds[0].revents != 0) {
       room = false;
       // splice moves what there is, and for which there is room, and copies
       // nothing. Linux only.
-      auto n = ::splice(STDIN_FILENO, nullptr, input.get(), nullptr, kRoom,
+      auto n = ::splice(STDIN_FILENO, nullptr, to_command.get(), nullptr, kRoom,
                         SPLICE_F_NONBLOCK);
       if (n == -1 && errno != EAGAIN) {
         // Not all files can be spliced. This takes no more than there is room
@@ -102,17 +104,18 @@ void Relay(UniqueFd input, UniqueFd output, int pidfd) {
         n = Check(::read(STDIN_FILENO, &block, PIPE_BUF), "read",
                   "standard input");
         [[maybe_unused]] auto written =
-            ::write(input.get(), &block, static_cast<std::size_t>(n));
+            ::write(to_command.get(), &block, static_cast<std::size_t>(n));
       }
-      if (n == 0) input = UniqueFd();  // close: the command sees the end.
+      if (n == 0) to_command = UniqueFd();  // close: the command sees the end.
     }
     // This one waits where standard output has no room, as write does. A file
     // that is appended to can't be spliced to.
-    if (fds[2].revents != 0 && ::splice(output.get(), nullptr, STDOUT_FILENO,
-                                        nullptr, kRoom, 0) <= 0) {
-      const auto bytes = ReadSome(output.get(), block, "pipe");
+    if (fds[2].revents != 0 &&
+        ::splice(from_command.get(), nullptr, STDOUT_FILENO, nullptr, kRoom,
+                 0) <= 0) {
+      const auto bytes = ReadSome(from_command.get(), block, "pipe");
       Print(bytes);
-      if (bytes.empty()) output = UniqueFd();
+      if (bytes.empty()) from_command = UniqueFd();
     }
   }
 }
@@ -135,7 +138,8 @@ void Run(const Options& /*options*/) {
   child.pidfd = UniqueFd(static_cast<int>(
       Check(::syscall(SYS_pidfd_open, child.pid, 0), "pidfd_open", *command)));
   Block block;
-  // The end, without a byte: exec has closed it, and the command runs.
+  // If no byte comes before the end, exec has closed the child's end of it: the
+  // command runs.
   if (ReadSome(failed.get(), block, "pipe").empty()) {
     Relay(std::move(to_command), std::move(from_command), child.pidfd.get());
   }
