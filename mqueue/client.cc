@@ -20,15 +20,17 @@ Sends MESSAGE, at most 128 bytes, to the server, and prints it. With -, sends
 each line of standard input. "quit" ends the server.
 
   --name NAME        the queue, / and a word, /message_queue unless given
-  --timeout SECONDS  how long to wait for a server, for ever unless given
+  --timeout SECONDS  how long to wait for server or room, for ever unless given
   --priority N       0 to 32767: higher is received earlier, 1 unless given
 )";
 
 namespace ipc {
 
-constexpr std::string_view kMissing("\0", 1);  // An argument has no NUL.
+// Stands for a missing MESSAGE: no argument can contain a NUL.
+constexpr std::string_view kMissing("\0", 1);
 
-// Opens the queue if its server lives. A queue without one is a left-over.
+// Opens the queue if a server has locked it. If none has, the server is not
+// ready yet, is about to end, or was killed.
 UniqueQueue TryOpen(const std::string& name) {
   UniqueQueue queue(::mq_open(name.c_str(), O_WRONLY | O_NONBLOCK));
   // "/" is never there: waiting for it would be in vain.
@@ -59,11 +61,10 @@ void Run(const Options& options) {
     if (!lives()) throw Error(EPIPE, "mq_send", name, "the server has gone");
   };
   // Sends a message as soon as there is room for it, and prints it as soon as
-  // the end of the server can't lose it any more.
+  // the server has it, or leaves it to the next one.
   const auto send = [&](const std::string& text) {
-    // With a pause of 0.1 s it looks for the server that often, and says
-    // nothing of its wait: a slow server would have it say that again for each
-    // message.
+    // It begins with the longest pause, 0.1 s, and so says nothing of the wait,
+    // which with a slow server each message would say again.
     PeerWait turn{"room", "mq_send", name, Now() + timeout, /*pause=*/0.1};
     while (::mq_send(queue.get(), text.data(), text.size(), priority) == -1) {
       if (errno == EINTR) continue;
@@ -73,11 +74,11 @@ void Run(const Options& options) {
       pollfd room{queue.get(), POLLOUT, 0};  // Linux only.
       Poll({&room, 1}, turn.Next());
     }
-    // What was sent while the server has its lock is safe: it receives that, or
-    // leaves it for the next server. If the lock is gone, the message may have
-    // come too late: then it is safe only once the queue is empty.
-    PeerWait end{"a server to take it", "mq_send", name, Now() + Seconds(0.5)};
-    for (mq_attr queued{}; !lives(); end.Pause()) {
+    // If the server still has its lock, it receives the message, or leaves it
+    // to the next one. If not, the message may have come too late, and this
+    // waits until the queue is empty, or has a new server.
+    PeerWait ack{"a server to take it", "mq_send", name, Now() + Seconds(0.5)};
+    for (mq_attr queued{}; !lives(); ack.Pause()) {
       Check(::mq_getattr(queue.get(), &queued), "mq_getattr", name);
       if (queued.mq_curmsgs == 0) break;
     }
@@ -99,6 +100,7 @@ void Run(const Options& options) {
       if (c == '\n' || line.size() > kMaxBytes) send(std::exchange(line, ""));
     }
   }
+  // The message, or a last line that no newline ends.
   if (message != "-" || !line.empty()) send(line);
 }  // mq_close, however this ends.
 

@@ -3,7 +3,7 @@
 // Terminal 1: bazel run //mqueue:server
 // Terminal 2: bazel run //mqueue:client -- "Hello World"
 //             bazel run //mqueue:client -- quit
-// Both show: Hello World
+// Both show: Hello World (and the client that ends the server shows: quit)
 //
 // Left out: replies (a queue for each client), being told of a message by a
 // signal (mq_notify).
@@ -31,7 +31,7 @@ void Run(const Options& options) {
   const Seconds timeout(NumberOption(options, "timeout", /*most=*/HUGE_VAL));
 
   mq_attr attributes{};
-  attributes.mq_maxmsg = 10;  // Any user may have 10; see mq_overview(7).
+  attributes.mq_maxmsg = 10;  // Messages; usually the most. mq_overview(7)
   attributes.mq_msgsize = kMaxBytes;
   // Without O_EXCL this opens a queue that another server has left, too.
   // O_RDWR: a message that can't be printed is put back. kOurs is the bit in
@@ -46,21 +46,24 @@ void Run(const Options& options) {
   if (!queue) throw Error(errno, "mq_open", name, advice);
   // Throws if the queue is another user's or another program's.
   CheckOurs(queue.get(), S_IFREG, "mq_open", name);
-  // Locks the name, which says that it is in use, and removes it in the end.
+  // Locks the name, or throws if another server has it, and removes it in the
+  // end, unless Keep is called.
   OwnedName owned(::mq_unlink, "mq_open", name, queue.get());
 
   std::string message;
   unsigned priority = 0;
-  ssize_t size = -1;  // Of a message that is received and not yet printed.
+  // The size of a message that is received and not yet printed, or -1.
+  ssize_t size = -1;
   try {
     // A queue that was there has attributes of its own, not those above.
     Check(::mq_getattr(queue.get(), &attributes), "mq_getattr", name);
     // By this lock clients see that a server lives: until then they wait for
-    // one. The locked byte is a number only.
+    // one. A queue has no bytes: the kernel only compares their numbers.
     SetLock(queue.get(), F_WRLCK, kServerAlive, 1, name);
     Say("waiting for messages on '" + name + "'");
     for (bool quit = false;;) {
-      // Linux only. mq_notify would say nothing of messages that are there.
+      // Only Linux can poll a queue. mq_notify would say nothing of messages
+      // that are there already.
       if (!quit) PollFor("a message", queue.get(), POLLIN, timeout, name);
       // Until a message can be printed it stays in the queue.
       PollFor("room", STDOUT_FILENO, POLLOUT, kForever, "standard output");
@@ -72,6 +75,7 @@ void Run(const Options& options) {
       });
       // The queue is empty, which after "quit" is the end.
       if (size == -1 && errno == EAGAIN && quit) break;
+      // Another process has taken the message since the poll.
       if (size == -1 && errno == EAGAIN) continue;
       message.resize(static_cast<std::size_t>(Check(size, "mq_receive", name)));
       if (message != "quit") Print(message + "\n");
@@ -81,15 +85,16 @@ void Run(const Options& options) {
       if (quit) SetLock(queue.get(), F_UNLCK, kServerAlive, 1, name);
     }
   } catch (...) {
-    // It has failed, or is interrupted. A message that was received and can't
-    // be printed is put back: its client has been told that it is sent.
+    // The server has failed, or was interrupted. A message that it has received
+    // and not printed is sent back, behind those of the same priority: its
+    // client may have been told that it is sent.
     if (size != -1 && ::mq_send(queue.get(), message.data(), message.size(),
                                 priority) == -1) {
       Say("lost, as '" + name + "' is full: " + message);
     }
-    // The lock goes before the messages are counted: what is sent after that
-    // may be missing in the count, and a client can tell, by the lock, that it
-    // may be.
+    // The lock is released before the messages are counted. If there are none,
+    // the queue is removed, and a message that comes after the count is lost;
+    // but its client sees that the lock has gone, and doesn't call it sent.
     SetLock(queue.get(), F_UNLCK, kServerAlive, 1, name);
     Check(::mq_getattr(queue.get(), &attributes), "mq_getattr", name);
     if (attributes.mq_curmsgs != 0) {
@@ -99,7 +104,7 @@ void Run(const Options& options) {
     }
     throw;
   }
-}  // mq_unlink, unless messages are left, and mq_close, however this ends.
+}  // mq_unlink, unless messages are kept, and mq_close, after an error, too.
 
 }  // namespace ipc
 

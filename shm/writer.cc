@@ -47,12 +47,11 @@ void Run(const Options& options) {
   const UniqueFd fd(Check(::shm_open(name.c_str(), O_CREAT | O_EXCL | O_RDWR,
                                      S_IRUSR | S_IWUSR | kOurs),
                           "shm_open", name));
-  // Locks the name, which says that it is in use, and removes it in the end.
+  // Locks the name, which keeps other writers away, and removes it in the end.
   const OwnedName owned(::shm_unlink, "shm_open", name, fd.get());
 
-  // Not ftruncate, which sets a size and allocates nothing: if /dev/shm is
-  // full, the first store into the memory would then kill the process by
-  // SIGBUS.
+  // In the place of ftruncate, which sets a size and reserves no memory: if
+  // /dev/shm is full, the first store would then kill the process by SIGBUS.
   const auto allocate = [&] {  // Linux only; see also posix_fallocate(3).
     return ::fallocate(fd.get(), 0, 0, sizeof(SharedMessage));
   };
@@ -65,8 +64,8 @@ void Run(const Options& options) {
   const std::unique_ptr<SharedMessage, decltype(unmap)> shared(
       static_cast<SharedMessage*>(memory));
 
-  // The 1 makes a semaphore one between processes: with 0 a post would not
-  // reach the other process. The 0 is the value that it begins with.
+  // The 1 makes a semaphore one between processes: with 0 a post would not wake
+  // a waiter in another process. The last 0 is the value that it begins with.
   Check(::sem_init(&shared->filled, 1, 0), "sem_init", name);
   Check(::sem_init(&shared->emptied, 1, 0), "sem_init", name);
   std::memcpy(shared->text.data(), message.data(), message.size());
@@ -80,23 +79,23 @@ void Run(const Options& options) {
 
   for (PeerWait wait{"a reader", "sem_clockwait", name, Now() + timeout};;) {
     // If `filled` is 0, a reader has taken the message; if then no reader holds
-    // its lock, it has died. This looks for that before it waits, and acts on
-    // it only after that: a reader may have posted before it ended, and then
-    // all is well.
+    // its lock, that one has ended. It may have posted before that, and then
+    // all is well: so this is asked before the wait, and counts only if the
+    // wait was in vain.
     int filled = 0;
     Check(::sem_getvalue(&shared->filled, &filled), "sem_getvalue", name);
-    const bool died = filled == 0 && !IsLocked(fd.get(), kReaderAlive, name);
+    const bool gone = filled == 0 && !IsLocked(fd.get(), kReaderAlive, name);
     // Next says how long to wait before the next look, and throws when the time
     // is up. sem_clockwait takes an instant, and not a duration.
     const double end = (Now() + wait.Next()).count();
     const timespec until{static_cast<time_t>(end),
                          static_cast<long>(std::fmod(end, 1) * 1e9)};
     if (::sem_clockwait(&shared->emptied, CLOCK_MONOTONIC, &until) == 0) break;
-    if (errno == EINTR) continue;  // Next throws, if it has to stop.
+    if (errno == EINTR) continue;  // If it was asked to stop, Next throws.
     if (errno != ETIMEDOUT) throw Error(errno, "sem_clockwait", name);
-    if (died) throw Error(EOWNERDEAD, "sem_clockwait", name);
+    if (gone) throw Error(EOWNERDEAD, "sem_clockwait", name);
   }
-}  // munmap, shm_unlink and close, however this ends.
+}  // munmap, shm_unlink and close, after an error, too.
 
 }  // namespace ipc
 
