@@ -740,7 +740,7 @@ TEST_F(FifoProgramsTest, ANameWhoseFifoIsRemovedDoesNotKeepOneBusy) {
 TEST_F(FifoProgramsTest, ModeIs0644WithoutTheUmask) {
   for (const auto& [mask, mode] :
        {std::pair(0U, 0644U), {022U, 0644U}, {027U, 0640U}, {077U, 0600U}}) {
-    ChildProcess reader = Reader({}, [mask = mask] { ::umask(mask); });
+    ChildProcess reader = Reader({}, [bits = mask] { ::umask(bits); });
     reader.AwaitErr("waiting for a writer");
     struct stat status {};
     ASSERT_EQ(::lstat(path_.c_str(), &status), 0);

@@ -90,6 +90,12 @@ ssize_t WatchedWrite(int fd, const void* bytes, std::size_t size) {
   if (new_changes_errno) errno = ENOMEM;
   return memory;
 }
+// The standard library's calls the one above, but AddressSanitizer's does not,
+// and then its memory is none of free's.
+[[gnu::noinline]] void* operator new(std::size_t size,
+                                     const std::nothrow_t& /*tag*/) noexcept {
+  return std::malloc(size);
+}
 [[gnu::noinline]] void operator delete(void* memory) noexcept {
   std::free(memory);
 }
