@@ -92,9 +92,12 @@ struct Result {
 bool ClosedTwice(const Fault& fault, const std::string& trace) {
   const auto failed = trace.find("(INJECTED)");
   if (fault.call->name != "close" || failed == std::string::npos) return false;
-  const std::string& line = fault.call->line;
-  return Contains(std::string_view(trace).substr(failed),
-                  line.substr(0, line.find(')') + 1));
+  // Its own line, not the recorded call's: with other attempts before it, it
+  // may be of another descriptor.
+  const std::string_view lines = trace;
+  const auto line = lines.rfind('\n', failed) + 1;  // 0 after npos.
+  const auto call = lines.substr(line, lines.find(')', line) + 1 - line);
+  return Contains(lines.substr(failed), call);
 }
 
 // What is wrong with the next pair under the name of one that was killed.
