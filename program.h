@@ -67,8 +67,8 @@ using Options = std::map<std::string, std::string>;
 // Takes what the command line says into `options`. getopt_long(3)
 inline void ReadCommandLine(int argc, char** argv, Options& options) {
   std::vector<option> table(1);  // The last one is all zeros.
-  for (const auto& [name, value] : options) {
-    table.insert(table.begin(), {name.c_str(), value != "no", nullptr, 0});
+  for (const auto& [key, val] : options) {
+    table.insert(table.begin(), {key.c_str(), val == "no" ? 0 : 1, nullptr, 0});
   }
   argv[0] = program_invocation_short_name;  // What getopt_long complains as.
   int i = 0;
